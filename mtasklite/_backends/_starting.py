@@ -1,0 +1,30 @@
+"""The short time in which a process starts: nothing may disturb it, and nobody else's pipe may slip into it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_lock = threading.Lock()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Start a process inside of this.
+
+    One thread at a time, so that no fork of another thread copies a pipe end that is about to be closed. With SIGINT
+    blocked, which the child inherits, so that a Ctrl-C waits until the child ignores it. And without the warning
+    of Python 3.12 about forks with threads: the child runs nothing that takes a lock of this library.
+    """
+    has_masks = hasattr(signal, "pthread_sigmask")
+    with _lock, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r".*multi-threaded, use of fork\(\)", DeprecationWarning)
+        old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if has_masks else None
+        try:
+            yield
+        finally:
+            if old_mask is not None:
+                signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)

@@ -1,0 +1,46 @@
+"""What the driver asks of a backend: start, send, poll, kill, end. A backend decides nothing."""
+
+from __future__ import annotations
+
+from typing import Optional, Protocol
+
+from mtasklite._messages import Batch, Event, Receipt
+
+
+class Backend(Protocol):
+    """Runs workers, each in a slot of its own.
+
+    Attributes:
+        max_ahead_bytes: Pickled bytes that may be queued behind what a worker is at.
+        max_batch_items: Items that may be sent together; ``None``: any number.
+    """
+
+    max_ahead_bytes: int
+    max_batch_items: Optional[int]
+
+    def start(self, slot: int) -> None:
+        """Start a worker in an empty slot; `Ready` or `InitFailed` will follow."""
+
+    def send(self, slot: int, batch: Batch) -> Receipt:
+        """Send a batch to a worker; one `Run` or more will follow, or `Lost`."""
+
+    def poll(self, seconds: Optional[float]) -> list[Event]:
+        """Return what has happened; if nothing has, wait for it, at most so long (``None``: for ever)."""
+
+    def running(self) -> list[tuple[int, int, float]]:
+        """Return what the status board says: slot, sequence number of its item, when it started that."""
+
+    def kill(self, slot: int) -> None:
+        """End a worker at once, amid its item; `Lost` will follow."""
+
+    def retire(self, slot: int) -> None:
+        """Let a worker that holds nothing end in good order; its slot is empty from now on."""
+
+    def cancel(self, slot: int) -> None:
+        """Make a worker drop what it holds, but for the item that it is at; `Ready` will follow."""
+
+    def close(self, seconds: Optional[float]) -> None:
+        """End all workers: let them finish the item that they are at, at most so long, then terminate them."""
+
+    def terminate(self) -> None:
+        """End all workers at once."""

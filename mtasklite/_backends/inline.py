@@ -1,0 +1,85 @@
+"""The one worker that runs in the calling thread: no process, no thread, and a debugger just works.
+
+One item is called at each poll, so reading, calling and handing out alternate as in a plain loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any, Optional
+
+from mtasklite._messages import Batch, Event, InitFailed, Ready, Receipt, Run
+from mtasklite._worker import BOARD_FIELDS, Inbox, WorkerLoop, hire
+from mtasklite.constants import ArgumentPassing
+
+
+class InlineBackend:
+    """Runs one worker in the thread that polls.
+
+    Args:
+        workers: A sequence of one worker.
+        argument_type: How an item becomes arguments.
+    """
+
+    max_ahead_bytes = 0
+    max_batch_items: Optional[int] = 1
+
+    def __init__(self, workers: Sequence[Any], argument_type: ArgumentPassing) -> None:
+        (self._worker,) = workers
+        self._argument_type = argument_type
+        self._stack = ExitStack()
+        self._loop: Optional[WorkerLoop] = None
+        self._batches: list[Batch] = []
+        self._events: list[Event] = []
+
+    def start(self, slot: int) -> None:
+        self._loop = None
+
+    def _make_worker(self) -> Event:
+        try:
+            call = hire(self._worker, self._argument_type, self._stack)
+        except Exception as error:
+            return InitFailed(0, error)
+        self._loop = WorkerLoop(call, Inbox(), [-1] * BOARD_FIELDS, self._note_run, is_timed=False)
+        return Ready(0)
+
+    def _note_run(self, first: int, values: list[Any], failures: dict[int, Exception], seconds: float) -> None:
+        self._events.append(Run(0, first, values, failures, seconds))
+
+    def send(self, slot: int, batch: Batch) -> Receipt:
+        self._batches.append(batch)
+        return Receipt()
+
+    def poll(self, seconds: Optional[float]) -> list[Event]:
+        if self._loop is None:
+            return [self._make_worker()]
+        if not self._events and self._batches and seconds != 0:
+            batch = self._batches.pop(0)
+            self._loop.work(batch.first, batch.items, {})
+        events, self._events = self._events, []
+        return events
+
+    def running(self) -> list[tuple[int, int, float]]:
+        return []
+
+    def kill(self, slot: int) -> None:
+        """Nothing can be done: the only thread there is makes this very call."""
+
+    def retire(self, slot: int) -> None:
+        self._leave_worker()
+
+    def cancel(self, slot: int) -> None:
+        self._batches.clear()
+        self._events = [Ready(0)]
+
+    def close(self, seconds: Optional[float]) -> None:
+        self._leave_worker()
+
+    def terminate(self) -> None:
+        self._leave_worker()
+
+    def _leave_worker(self) -> None:
+        self._batches.clear()
+        self._loop = None
+        self._stack.close()

@@ -1,0 +1,282 @@
+"""The loop that joins an engine to a backend, in the thread of whoever consumes the results."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import replace
+from typing import Any, Callable, Optional
+
+from mtasklite._backends.base import Backend
+from mtasklite._engine import Engine, Rules
+from mtasklite._messages import Event, InitFailed, Lost, Ready, Run
+from mtasklite._slots import Slot
+from mtasklite._window import UNLIMITED
+from mtasklite.errors import PoolClosedError
+
+READ_SECONDS = 0.005
+"""A batch is closed so long after its first item was read, so that a slow input holds nothing up."""
+
+HAND_OUT_SECONDS = 0.005
+"""Results are handed out in portions of about so much of the consumer's time; then the workers are looked after."""
+
+MAX_PORTION = 1 << 15
+GROWTH = 4
+
+
+class Crew:
+    """The workers of a pool, from their start to their end.
+
+    Args:
+        make_backend: Makes the backend; called at each start.
+        n_workers: Number of slots.
+        max_tasks: Items after which a worker is replaced.
+
+    Attributes:
+        backend: What runs them; ``None`` while they are not running.
+        is_busy: Whether an iteration is under way.
+        next_number: Sequence number for the next item read.
+        vacant: Slots that a worker is to be started in.
+    """
+
+    def __init__(self, make_backend: Callable[[], Backend], n_workers: int, max_tasks: Optional[int]) -> None:
+        self._make_backend = make_backend
+        self._n_workers = n_workers
+        self._max_tasks = max_tasks
+        self.backend: Optional[Backend] = None
+        self.is_busy = False
+        self.slots: list[Slot] = []
+        self.vacant: set[int] = set()
+        self.next_number = 0
+
+    def start(self) -> Backend:
+        """Start the workers that are not running, and return the backend."""
+        if self.backend is None:
+            self.backend = self._make_backend()
+            self.slots = [Slot(index, self._max_tasks) for index in range(self._n_workers)]
+            self.vacant = set(range(self._n_workers))
+        while self.vacant:
+            self.backend.start(self.vacant.pop())
+        return self.backend
+
+    def check_free(self) -> None:
+        """Raise if an iteration is under way."""
+        if self.is_busy:
+            raise RuntimeError(
+                "another iteration over this pool is under way:"
+                " exhaust or close its iterator first, or make a second pool"
+            )
+
+    def close(self, seconds: Optional[float]) -> None:
+        """End the workers: let them finish what they are at, at most so long."""
+        backend, self.backend = self.backend, None
+        if backend is None:
+            return
+        try:
+            backend.close(seconds)
+        except BaseException:
+            backend.terminate()
+            raise
+
+    def terminate(self) -> None:
+        """End the workers at once."""
+        backend, self.backend = self.backend, None
+        if backend is not None:
+            backend.terminate()
+
+
+class Reader:
+    """Reads an input a batch at a time.
+
+    Args:
+        iterable: The input.
+
+    Attributes:
+        error: What the input raised, if it did.
+        is_instant: Whether reading surely takes no time.
+    """
+
+    def __init__(self, iterable: Iterable[Any]) -> None:
+        self.error: Optional[Exception] = None
+        self.is_instant = type(iterable) in (list, tuple, range, str, bytes, dict, set, frozenset)
+        try:
+            self._iterator: Iterator[Any] = iter(iterable)
+        except Exception as error:
+            self.error = error
+            self._iterator = iter(())
+
+    def read(self, n_items: int) -> tuple[list[Any], bool]:
+        """Read at most so many items, fewer if that takes long.
+
+        Returns:
+            The items, and whether the input has ended.
+        """
+        items: list[Any] = []
+        if self.error is not None:
+            return items, True
+        closes_at = float("inf") if n_items >= UNLIMITED else time.monotonic() + READ_SECONDS
+        clock = time.monotonic
+        try:
+            for item in self._iterator:
+                items.append(item)
+                if len(items) >= n_items or clock() >= closes_at:
+                    return items, False
+        except Exception as error:
+            self.error = error
+        return items, True
+
+
+class Iteration:
+    """One input's way through a crew.
+
+    Args:
+        crew: The workers; started when the first result is asked for.
+        rules: What the user chose.
+        iterable: The input.
+        join_timeout: Seconds that ending waits for running items.
+        leaves_crew: Whether the workers live on after the end.
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        rules: Rules,
+        iterable: Iterable[Any],
+        join_timeout: Optional[float],
+        leaves_crew: bool,
+    ) -> None:
+        self._crew = crew
+        self._rules = rules
+        self._iterable = iterable
+        self._join_timeout = join_timeout
+        self._leaves_crew = leaves_crew
+        self._engine: Optional[Engine] = None
+
+    @property
+    def n_errors(self) -> int:
+        """Items that have failed so far."""
+        return self._engine.n_errors if self._engine is not None else 0
+
+    def results(self) -> Generator[Any, None, None]:
+        """Do it all, and yield the outcomes."""
+        self._crew.check_free()
+        self._crew.is_busy = True
+        error: Optional[BaseException] = None
+        try:
+            engine = self._begin()
+            portion = _Portion()
+            while True:
+                self._exchange(engine, wait=False)
+                has_supplied = self._supply(engine)
+                values = engine.take(portion.size)
+                if values:
+                    started_at = time.monotonic()
+                    yield from values
+                    portion.adapt(len(values), time.monotonic() - started_at)
+                elif engine.is_over:
+                    break
+                elif not has_supplied:
+                    self._exchange(engine, wait=True)
+            error = engine.final_error()
+        except BaseException as interruption:
+            self._end(is_abrupt=not isinstance(interruption, (Exception, GeneratorExit)))
+            raise
+        self._end(is_abrupt=False)
+        if error is not None:
+            raise error
+
+    def _begin(self) -> Engine:
+        self._backend = self._crew.start()
+        rules = replace(
+            self._rules,
+            max_ahead_bytes=self._backend.max_ahead_bytes,
+            max_batch_items=self._backend.max_batch_items or UNLIMITED,
+        )
+        self._engine = Engine(rules, self._crew.slots, self._crew.next_number)
+        self._reader = Reader(self._iterable)
+        return self._engine
+
+    def _end(self, is_abrupt: bool) -> None:
+        crew, engine = self._crew, self._engine
+        crew.is_busy = False
+        if engine is not None:
+            crew.next_number = engine.next_sequence_number
+        if is_abrupt:
+            crew.terminate()
+        elif not self._leaves_crew:
+            crew.close(self._join_timeout)
+        elif engine is not None and crew.backend is self._backend:
+            for index in engine.abandon():
+                self._backend.cancel(index)
+
+    def _supply(self, engine: Engine) -> bool:
+        """Give workers what they want; return whether any got something.
+
+        After a read that may have taken time, results come first.
+        """
+        has_supplied = False
+        while True:
+            want = engine.next_want()
+            if want is None:
+                return has_supplied
+            if want.must_read:
+                items, has_ended = self._reader.read(want.n_items)
+                engine.feed(items)
+                if has_ended:
+                    engine.end_input(self._reader.error)
+            batch = engine.cut(want)
+            if batch is not None:
+                engine.on_sent(want.slot, batch, self._backend.send(want.slot, batch))
+            has_supplied = True
+            if want.must_read and not self._reader.is_instant:
+                return has_supplied
+
+    def _exchange(self, engine: Engine, wait: bool) -> None:
+        """Hear what has happened, and do what follows from it."""
+        backend = self._backend
+        if self._crew.backend is not backend:
+            raise PoolClosedError("the pool was closed while this iterator was not at its end")
+        seconds = None if wait else 0.0
+        if self._rules.task_timeout is not None:
+            late, seconds_left = engine.late_slots(backend.running(), time.monotonic())
+            for index in late:
+                backend.kill(index)
+            seconds = seconds_left if wait else 0.0
+        for event in backend.poll(seconds):
+            self._note(engine, event)
+        for index in engine.take_spent_slots():
+            backend.retire(index)
+            self._crew.vacant.add(index)
+        if self._crew.vacant and not engine.is_over:
+            self._crew.start()
+
+    def _note(self, engine: Engine, event: Event) -> None:
+        if isinstance(event, Run):
+            engine.on_run(event)
+        elif isinstance(event, Ready):
+            engine.on_ready(event)
+        elif isinstance(event, InitFailed):
+            engine.on_init_failed(event)
+            if not engine.is_over:
+                self._warn_of(event)
+        elif isinstance(event, Lost):
+            engine.on_lost(event)
+            if self._crew.slots[event.slot].is_live:
+                self._crew.vacant.add(event.slot)
+
+    def _warn_of(self, event: InitFailed) -> None:
+        cause = f"{type(event.error).__name__}: {event.error}"
+        text = f"worker {event.slot} could not be made, so the others do its work; the reason: {cause}"
+        warnings.warn(text, RuntimeWarning, stacklevel=5)
+
+
+class _Portion:
+    """How many results are handed out before the workers are looked after again."""
+
+    def __init__(self) -> None:
+        self.size = 1
+
+    def adapt(self, n_items: int, seconds: float) -> None:
+        wanted = int(n_items * HAND_OUT_SECONDS / seconds) if seconds > 0 else MAX_PORTION
+        self.size = max(1, min(wanted, GROWTH * self.size, MAX_PORTION))

@@ -1,0 +1,342 @@
+"""The rules of a pool: what to read, whom to give it, what to hand out, what is late, when it is over.
+
+Everything that affects an iteration's course is decided here, and nothing is done here: no process, thread, pipe
+or clock is touched; time is a parameter. The driver asks what to do, does it through a backend, and reports what
+came of it:
+
+    next_want  ──> read items, feed them, cut a batch, send it, on_sent
+    take       ──> hand values to the consumer
+    on_ready, on_run, on_init_failed, on_lost  <── what the backend reports
+
+An item's way: *read* (feed), *sent* (cut), *answered* (on_run, on_lost), *handed out* (take). From read to handed
+out it is *held*, and counts in the window. Each item read gets one outcome, whatever becomes of its worker.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from mtasklite._messages import Batch, InitFailed, Lost, Ready, Receipt, Run
+from mtasklite._outlet import AsTheyCome, InOrder, Outlet
+from mtasklite._slots import Sent, Slot
+from mtasklite._window import MAX_BATCH_BYTES, UNLIMITED, Window
+from mtasklite.constants import ExceptionBehaviour
+from mtasklite.errors import DeferredExceptions, TaskTimeoutError, WorkerDiedError, WorkerInitError
+
+MAX_IDLE_DEATHS = 3
+"""A worker that dies this often in a row with no item done is given up, so that nothing respawns for ever."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the user chose, as far as the engine must know it.
+
+    Attributes:
+        is_unordered: Outcomes as they come, not in input order.
+        behaviour: What becomes of failures.
+        window: Items that may be held; ``None``: by time.
+        is_bounded: Whether the window counts at all.
+        retries: How often a failed item is tried again.
+        task_timeout: Seconds one item may run.
+        max_ahead_bytes: Pickled bytes that may be queued behind what a worker is at.
+        max_batch_items: Items that may be sent together.
+    """
+
+    is_unordered: bool = False
+    behaviour: ExceptionBehaviour = ExceptionBehaviour.IMMEDIATE
+    window: Optional[int] = None
+    is_bounded: bool = True
+    retries: int = 0
+    task_timeout: Optional[float] = None
+    max_ahead_bytes: int = 1 << 16
+    max_batch_items: int = UNLIMITED
+
+
+@dataclass(frozen=True)
+class Want:
+    """What is to be done next: give a worker a batch.
+
+    Attributes:
+        slot: The worker.
+        n_items: Items that the batch should take at most.
+        must_read: Whether they must be read from the input first; else they are queued already.
+    """
+
+    slot: int
+    n_items: int
+    must_read: bool
+
+
+class Engine:
+    """One iteration over one input.
+
+    Args:
+        rules: What the user chose.
+        slots: The workers' places, as the last iteration left them.
+        first: Sequence number that the first item gets.
+
+    Attributes:
+        n_errors: Items that have failed for good.
+    """
+
+    def __init__(self, rules: Rules, slots: Sequence[Slot], first: int = 0) -> None:
+        self._rules = rules
+        self._slots = slots
+        self._base = first
+        self._read_up_to = first
+        self._input_ended = False
+        self._input_error: Optional[BaseException] = None
+        self._failure: Optional[BaseException] = None
+        self._deferred: dict[int, Exception] = {}
+        self._attempts: dict[int, int] = {}
+        self.n_errors = 0
+        self._queue: deque[Batch] = deque()  # read, and not with any worker
+        self._outlet: Outlet = AsTheyCome() if rules.is_unordered else InOrder(first)
+        self._window = Window(rules.window, rules.is_bounded)
+        self._items_ahead = sum(slot.pace.items_ahead for slot in slots if slot.is_live)
+        # Slots that may be given a batch, by how many they have; dicts, for the order of arrival.
+        self._hungry: tuple[dict[int, None], dict[int, None]] = ({}, {})
+        self._n_live = sum(slot.is_live for slot in slots)
+        for slot in slots:
+            self._place(slot)
+        if not self._n_live:
+            self._failure = WorkerInitError("no worker of this pool is left: none could be made")
+
+    # ---- what to do next
+
+    def next_want(self) -> Optional[Want]:
+        """Say which worker should be given a batch next, or ``None`` if none should."""
+        must_read = not self._queue
+        if self._failure is not None or (must_read and self._input_ended):
+            return None
+        room = self._window.room(self._n_live, self._items_ahead) if must_read else UNLIMITED
+        if room <= 0:
+            return None
+        for slots in self._hungry:
+            for index in slots:
+                return Want(index, min(room, self._batch_size(self._slots[index])), must_read)
+        return None
+
+    def feed(self, items: list[Any]) -> None:
+        """Take in items that were read."""
+        if items:
+            self._queue.append(Batch(self._read_up_to, items))
+            self._read_up_to += len(items)
+            self._window.on_read(len(items))
+
+    def end_input(self, error: Optional[BaseException] = None) -> None:
+        """Take in that the input has ended, or has raised."""
+        self._input_ended = True
+        self._input_error = error
+
+    def cut(self, want: Want) -> Optional[Batch]:
+        """Take the batch for a worker off the queue; ``None`` if the input ended where there should be more."""
+        if not self._queue:
+            return None
+        batch = self._queue.popleft()
+        if len(batch.items) > want.n_items:
+            self._queue.appendleft(Batch(batch.first + want.n_items, batch.items[want.n_items :]))
+            batch = Batch(batch.first, batch.items[: want.n_items])
+        return batch
+
+    def on_sent(self, index: int, batch: Batch, receipt: Receipt) -> None:
+        """Take in that a batch is on its way to a worker."""
+        self._slots[index].add(Sent(batch, receipt))
+        self._window.on_sent(len(batch.items), receipt.n_bytes)
+        self._place(self._slots[index])
+
+    def take(self, most: int = UNLIMITED) -> list[Any]:
+        """Hand out at most so many outcomes."""
+        values = self._outlet.take(most)
+        self._window.on_handed_out(len(values))
+        return values
+
+    @property
+    def has_outcomes(self) -> bool:
+        """Whether `take` would hand out any."""
+        return self._outlet.has_some
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come, once `has_outcomes` is false."""
+        return self._failure is not None or (self._input_ended and not self._window.n_held)
+
+    @property
+    def next_sequence_number(self) -> int:
+        """What the next iteration should start from."""
+        return self._read_up_to
+
+    def final_error(self) -> Optional[BaseException]:
+        """Return what is to be raised at the end, if anything."""
+        if self._failure is not None:
+            return self._failure
+        deferred = None
+        if self._deferred:
+            deferred = DeferredExceptions(*(self._deferred[number] for number in sorted(self._deferred)))
+        if self._input_error is not None and deferred is not None:
+            self._input_error.__cause__ = deferred
+        return self._input_error or deferred
+
+    # ---- what happened
+
+    def on_ready(self, event: Ready) -> None:
+        """Take in that a worker waits for its first batch, or has dropped what it had."""
+        slot = self._slots[event.slot]
+        slot.is_ready = True
+        self._place(slot)
+
+    def on_run(self, run: Run) -> None:
+        """Take in outcomes from a worker."""
+        if run.first < self._base:
+            return  # of an iteration that was given up
+        slot = self._slots[run.slot]
+        sent = slot.batch_of(run)
+        items, failures = sent.receive(run)
+        self._note_speed(slot, run)
+        if sent.next_number == sent.end_number:
+            self._note_end_of_batch(slot, sent)
+        self._window.on_received(len(run.values), run.n_bytes)
+        start = 0
+        for offset in sorted(failures):
+            self._settle(run.first + start, run.values[start:offset])
+            self._fail(run.first + offset, items[offset], failures[offset])
+            start = offset + 1
+        self._settle(run.first + start, run.values[start:] if start else run.values)
+
+    def on_init_failed(self, event: InitFailed) -> None:
+        """Take in that a worker could not be made: its slot stays empty."""
+        self._give_up(self._slots[event.slot], event.error)
+
+    def on_lost(self, event: Lost) -> None:
+        """Take in that a worker is gone: what may have run fails, what had surely not started is queued again."""
+        slot = self._slots[event.slot]
+        may_have_run, not_started = slot.split(event.current)
+        for sent in slot.batches:
+            self._window.on_batch_left(sent.receipt.n_bytes)
+        slot.idle_deaths = 0 if may_have_run else slot.idle_deaths + 1
+        late_item = slot.late_item
+        slot.restart()
+        self._place(slot)
+        self._queue.extendleft(reversed(not_started))
+        for number, item in may_have_run:
+            self._fail(number, item, self._loss_error(event, number, is_late=number == late_item))
+        if slot.idle_deaths >= MAX_IDLE_DEATHS:
+            self._give_up(slot, self._loss_error(event, None))
+
+    def late_slots(self, running: Sequence[tuple[int, int, float]], now: float) -> tuple[list[int], float]:
+        """Say which workers are past `task_timeout`, and when to ask again.
+
+        Args:
+            running: For each worker at work: slot, sequence number of its item, when it started that.
+            now: On the same clock, in seconds.
+
+        Returns:
+            The slots to kill, and the seconds until another could be late.
+        """
+        limit = self._rules.task_timeout
+        late: list[int] = []
+        if limit is None:
+            return late, float(UNLIMITED)
+        seconds_left = limit
+        for index, number, since in running:
+            slot = self._slots[index]
+            if not slot.holds(number):
+                continue
+            if now - since >= limit:
+                slot.late_item = number
+                late.append(index)
+            else:
+                seconds_left = min(seconds_left, since + limit - now)
+        return late, seconds_left
+
+    def take_spent_slots(self) -> list[int]:
+        """Return the workers that have done all they may do, each once; they are to be replaced."""
+        spent = [slot for slot in self._slots if slot.is_spent]
+        for slot in spent:
+            slot.restart()
+        return [slot.index for slot in spent]
+
+    def abandon(self) -> list[int]:
+        """Forget what the workers hold, and return those that held anything.
+
+        They are to be told, and to say again that they are ready.
+        """
+        holders = [slot for slot in self._slots if slot.batches]
+        for slot in holders:
+            slot.let_go()
+        return [slot.index for slot in holders]
+
+    # ---- inner rules
+
+    def _batch_size(self, slot: Slot) -> int:
+        max_bytes = self._rules.max_ahead_bytes if slot.batches else MAX_BATCH_BYTES
+        by_size = self._window.weight_in.items_in(max_bytes)
+        size = min(slot.pace.batch_size, by_size, self._rules.max_batch_items)
+        if self._rules.window is not None:
+            size = min(size, max(1, self._rules.window // (2 * len(self._slots))))
+        return size if slot.quota is None else min(size, slot.quota)
+
+    def _place(self, slot: Slot) -> None:
+        """Put a slot where `next_want` finds it, if it may be given a batch."""
+        for slots in self._hungry:
+            slots.pop(slot.index, None)
+        if slot.may_be_given_a_batch:
+            self._hungry[len(slot.batches)][slot.index] = None
+
+    def _note_speed(self, slot: Slot, run: Run) -> None:
+        self._items_ahead -= slot.pace.items_ahead
+        slot.pace.record(len(run.values), run.busy_seconds)
+        self._items_ahead += slot.pace.items_ahead
+        slot.idle_deaths = 0
+        self._place(slot)
+
+    def _note_end_of_batch(self, slot: Slot, sent: Sent) -> None:
+        slot.batches.remove(sent)
+        slot.pace.grow()
+        self._window.on_batch_left(sent.receipt.n_bytes)
+        self._place(slot)
+
+    def _settle(self, first: int, values: list[Any]) -> None:
+        """Take in final outcomes, unless a failure has ended the iteration."""
+        if self._failure is None:
+            self._outlet.put(first, values)
+
+    def _fail(self, number: int, item: Any, error: Exception) -> None:
+        """Let an item be tried again if it may, else make the error its outcome."""
+        attempts = self._attempts.get(number, 0)
+        if attempts < self._rules.retries:
+            self._attempts[number] = attempts + 1
+            self._queue.appendleft(Batch(number, [item]))
+            return
+        self.n_errors += 1
+        if self._rules.behaviour is ExceptionBehaviour.IMMEDIATE:
+            self._failure = self._failure or error
+            return
+        if self._rules.behaviour is ExceptionBehaviour.DEFERRED:
+            self._deferred[number] = error
+        self._settle(number, [error])
+
+    def _loss_error(self, event: Lost, number: Optional[int], is_late: bool = False) -> Exception:
+        item = None if number is None else number - self._base
+        if is_late:
+            limit = self._rules.task_timeout
+            text = f"item {item} ran longer than `task_timeout`, {limit} s; worker {event.slot} was replaced"
+            return TaskTimeoutError(text, limit, event.slot, item)
+        where = "before it was at any item" if item is None else f"while it held item {item}"
+        text = f"worker {event.slot} died {where}: {event.reason}"
+        return WorkerDiedError(text, event.exitcode, event.slot, item)
+
+    def _give_up(self, slot: Slot, cause: BaseException) -> None:
+        slot.is_live = False
+        self._n_live -= 1
+        self._items_ahead -= slot.pace.items_ahead
+        self._place(slot)
+        if self._n_live and self._rules.behaviour is not ExceptionBehaviour.IMMEDIATE:
+            return
+        which = f"worker {slot.index} could not be made" if self._n_live else "no worker could be made"
+        error = WorkerInitError(f"{which}: {type(cause).__name__}: {cause}")
+        error.__cause__ = cause
+        self._failure = self._failure or error

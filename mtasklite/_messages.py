@@ -1,0 +1,94 @@
+"""What crosses the boundary between the engine and a backend: a batch going out, four events coming back.
+
+Items are numbered by *sequence numbers* that grow over the whole life of a pool, not of one iteration: a late
+result of an iteration that was given up can therefore never be taken for one of the next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Optional, Union
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Items that are sent to one worker together; they lie side by side in the input.
+
+    Attributes:
+        first: Sequence number of the first item.
+        items: The items.
+    """
+
+    first: int
+    items: list[Any]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a backend says of a batch that it has sent.
+
+    Attributes:
+        n_bytes: Size of the pickled batch; 0 where nothing is pickled.
+        failures: By offset in the batch: items that could not be pickled. The worker answers for these with an
+            empty value, which the engine replaces.
+    """
+
+    n_bytes: int = 0
+    failures: dict[int, Exception] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A worker waits for its first batch, or has dropped what it had, as it was told to."""
+
+    slot: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """Outcomes of items that lie side by side in one batch.
+
+    Attributes:
+        slot: The worker that they come from.
+        first: Sequence number of the first.
+        values: The values; whatever stands in the place of a failure is meaningless.
+        failures: By offset in `values`: the exceptions.
+        busy_seconds: How long the worker worked on them.
+        n_bytes: Their pickled size; 0 where nothing is pickled.
+    """
+
+    slot: int
+    first: int
+    values: list[Any]
+    failures: dict[int, Exception]
+    busy_seconds: float
+    n_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class InitFailed:
+    """A worker could not be made, and is gone."""
+
+    slot: int
+    error: BaseException
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A worker is gone that had been ready.
+
+    Attributes:
+        slot: The worker.
+        current: Sequence number of the item that it started last; items sent after that one had not started.
+            ``None`` if it had started none.
+        exitcode: As in ``multiprocess.Process.exitcode``; ``None`` where there is none.
+        reason: How it ended, for the error's text.
+    """
+
+    slot: int
+    current: Optional[int]
+    exitcode: Optional[int]
+    reason: str
+
+
+Event = Union[Ready, Run, InitFailed, Lost]

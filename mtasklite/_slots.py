@@ -1,0 +1,150 @@
+"""What the engine knows of one worker: what it holds, how fast it is, how much more it may do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from mtasklite._batching import Pace
+from mtasklite._messages import Batch, Receipt, Run
+
+
+@dataclass
+class Sent:
+    """A batch that a worker holds.
+
+    Attributes:
+        batch: The batch.
+        receipt: What the backend said when it sent it.
+        n_received: Outcomes that have come back, from the front.
+    """
+
+    batch: Batch
+    receipt: Receipt
+    n_received: int = 0
+
+    @property
+    def next_number(self) -> int:
+        """Sequence number of the first item without an outcome."""
+        return self.batch.first + self.n_received
+
+    @property
+    def end_number(self) -> int:
+        """Sequence number after the last item."""
+        return self.batch.first + len(self.batch.items)
+
+    def holds(self, number: int) -> bool:
+        """Whether this item is among those without an outcome."""
+        return self.next_number <= number < self.end_number
+
+    def items(self, start: int, end: int) -> list[Any]:
+        """Return the items with these sequence numbers, the last excluded."""
+        return self.batch.items[start - self.batch.first : end - self.batch.first]
+
+    def receive(self, run: Run) -> tuple[list[Any], dict[int, Exception]]:
+        """Take in a run, and return its items and all its failures, by offset.
+
+        Those that the receipt foretold are among the failures.
+        """
+        failures = dict(run.failures)
+        for offset, error in self.receipt.failures.items():
+            if self.n_received <= offset < self.n_received + len(run.values):
+                failures[offset - self.n_received] = error
+        items = self.items(run.first, run.first + len(run.values)) if failures else []
+        self.n_received += len(run.values)
+        return items, failures
+
+
+class Slot:
+    """One worker's place, which outlives the worker and the iteration.
+
+    Args:
+        index: Its place in the list of workers.
+        max_tasks: Items after which its worker is replaced; ``None``: never.
+
+    Attributes:
+        is_live: False once it was given up.
+        is_ready: Whether its worker is up and may be given batches.
+        batches: What the worker holds, in the order in which it works on it.
+        pace: Its speed.
+        quota: Items that its worker may still be given; ``None``: any number.
+        idle_deaths: Deaths in a row without any item done.
+        late_item: Sequence number of the item for which its worker is being killed.
+    """
+
+    def __init__(self, index: int, max_tasks: Optional[int] = None) -> None:
+        self.index = index
+        self._max_tasks = max_tasks
+        self.is_live = True
+        self.is_ready = False
+        self.batches: list[Sent] = []
+        self.pace = Pace()
+        self.quota = max_tasks
+        self.idle_deaths = 0
+        self.late_item: Optional[int] = None
+
+    @property
+    def may_be_given_a_batch(self) -> bool:
+        """Whether the worker is up and a batch would not have to wait long behind another."""
+        if not self.is_live or not self.is_ready or self.quota == 0:
+            return False
+        return not self.batches or (len(self.batches) == 1 and self.pace.is_quick)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the worker has done all that it may do."""
+        return self.is_live and self.is_ready and self.quota == 0 and not self.batches
+
+    def holds(self, number: int) -> bool:
+        """Whether the worker holds this item and has not answered it."""
+        return any(sent.holds(number) for sent in self.batches)
+
+    def add(self, sent: Sent) -> None:
+        """Take in that the worker was given a batch."""
+        self.batches.append(sent)
+        if self.quota is not None:
+            self.quota -= len(sent.batch.items)
+
+    def batch_of(self, run: Run) -> Sent:
+        """Return the batch that a run belongs to."""
+        for sent in self.batches:
+            if sent.next_number == run.first:
+                return sent
+        raise LookupError(f"worker {self.index} answered item {run.first}, which it does not hold")
+
+    def split(self, current: Optional[int]) -> tuple[list[tuple[int, Any]], list[Batch]]:
+        """Divide what the worker holds into what may have run and what surely has not.
+
+        Args:
+            current: Sequence number of the item that it started last, if any. It works in the order in which
+                it was given the batches.
+
+        Returns:
+            The items that it had started and not answered, each with its sequence number; and batches of those
+            that it had not started.
+        """
+        may_have_run: list[tuple[int, Any]] = []
+        not_started: list[Batch] = []
+        is_before_current = current is not None and self.holds(current)
+        for sent in self.batches:
+            split_at = sent.next_number
+            if is_before_current and current is not None:
+                is_here = sent.holds(current)
+                split_at = current + 1 if is_here else sent.end_number
+                is_before_current = not is_here
+            numbers = range(sent.next_number, split_at)
+            may_have_run += zip(numbers, sent.items(sent.next_number, split_at))
+            if split_at < sent.end_number:
+                not_started.append(Batch(split_at, sent.items(split_at, sent.end_number)))
+        return may_have_run, not_started
+
+    def let_go(self) -> None:
+        """Forget the batches; the worker must say again that it is ready."""
+        self.is_ready = False
+        self.batches = []
+
+    def restart(self) -> None:
+        """Start over with a new worker."""
+        self.let_go()
+        self.quota = self._max_tasks
+        self.late_item = None

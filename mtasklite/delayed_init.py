@@ -1,0 +1,92 @@
+"""Worker objects that are made where they work: a shell remembers the arguments, each worker builds from it."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, Callable, Generic, TypeVar, cast
+
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec
+
+    P = ParamSpec("P")
+
+W = TypeVar("W")
+
+_MARK = "_mtasklite_delayed_init"
+
+
+class ShellObject(Generic[W]):
+    """Remembers a class and the arguments for it; the instance is made later, by each worker for itself.
+
+    Calling the shell makes an instance here, once, and calls that.
+
+    Args:
+        cls: The class (or any callable that returns the worker object).
+        *args: Positional arguments for it.
+        **kwargs: Keyword arguments for it.
+    """
+
+    def __init__(self, cls: Callable[..., W], *args: Any, **kwargs: Any) -> None:
+        self._cls = cls
+        self._args = args
+        self._kwargs = kwargs
+        self._instance: Any = None
+
+    def make_instance(self) -> W:
+        """Make a new instance; whatever the constructor raises comes through."""
+        return self._cls(*self._args, **self._kwargs)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._instance is None:
+            self._instance = self.make_instance()
+        return self._instance(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The instance made here stays here: it may hold what cannot travel.
+        return {**self.__dict__, "_instance": None}
+
+    def __repr__(self) -> str:
+        arguments = [repr(arg) for arg in self._args]
+        arguments += [f"{name}={value!r}" for name, value in self._kwargs.items()]
+        name = getattr(self._cls, "__qualname__", repr(self._cls))
+        return f"<delayed_init shell of {name}({', '.join(arguments)})>"
+
+
+def delayed_init(cls: Callable[P, W]) -> Callable[P, ShellObject[W]]:
+    """Make a class's instances be built inside each worker, before the worker's first item.
+
+    Calling the decorated class returns a `ShellObject`, which is what a pool takes as a worker. If the instance
+    is a context manager, the worker enters it before the first item and exits it after the last.
+
+    Args:
+        cls: A class whose instances can be called with one item.
+
+    Raises:
+        TypeError: What is decorated is not a class, or its instances cannot be called.
+
+    Example:
+        >>> @delayed_init
+        ... class AddTo:
+        ...     def __init__(self, base):
+        ...         self.base = base
+        ...     def __call__(self, item):
+        ...         return self.base + item
+        >>> AddTo(40)(2)
+        42
+    """
+    if not isinstance(cls, type):
+        raise TypeError(f"`delayed_init` must decorate a class but got: {cls!r}")
+    if not any("__call__" in vars(base) for base in cls.__mro__):
+        raise TypeError(f"`delayed_init` needs a class with a `__call__(self, item)` method but got: {cls!r}")
+
+    @functools.wraps(cls, updated=())
+    def make_shell(*args: Any, **kwargs: Any) -> ShellObject[Any]:
+        return ShellObject(cls, *args, **kwargs)
+
+    setattr(make_shell, _MARK, True)
+    return cast("Callable[P, ShellObject[W]]", make_shell)
+
+
+def is_decorated_class(worker: object) -> bool:
+    """Return whether this is a decorated class itself, which has not been called to give a shell."""
+    return getattr(worker, _MARK, False) is True

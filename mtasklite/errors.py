@@ -1,0 +1,130 @@
+"""Everything that the library itself raises or hands out."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any, Optional
+
+
+class MtaskliteError(Exception):
+    """The base of every error below."""
+
+
+class PoolClosedError(MtaskliteError):
+    """A pool, or one of its iterators, was used after the pool was closed."""
+
+
+class WorkerInitError(MtaskliteError):
+    """A worker could not be made; the constructor's own exception is the ``__cause__``."""
+
+
+class SerializationError(MtaskliteError):
+    """An item, a result or a worker could not be sent to the other side, or be rebuilt there.
+
+    What the pickler said is the ``__cause__`` where it is at hand, and in the text in any case.
+    """
+
+
+class TaskTimeoutError(MtaskliteError, TimeoutError):
+    """An item ran longer than ``task_timeout``; its worker was replaced.
+
+    Attributes:
+        seconds: The limit that was passed.
+        worker_index: The worker's place in the list of workers.
+        item_index: The item's place in the input.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        seconds: Optional[float] = None,
+        worker_index: Optional[int] = None,
+        item_index: Optional[int] = None,
+    ) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+        self.worker_index = worker_index
+        self.item_index = item_index
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.seconds, self.worker_index, self.item_index)
+
+
+class WorkerDiedError(MtaskliteError):
+    """A worker ended while it held this item: killed, crashed, or by its own exit.
+
+    Attributes:
+        exitcode: As in ``multiprocess.Process.exitcode``: negative for a signal; ``None`` if unknown.
+        signal_name: The signal's name, such as ``"SIGKILL"``, or ``None``.
+        worker_index: The worker's place in the list of workers.
+        item_index: The item's place in the input, or ``None`` if it was not at an item.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        exitcode: Optional[int] = None,
+        worker_index: Optional[int] = None,
+        item_index: Optional[int] = None,
+    ) -> None:
+        super().__init__(message)
+        self.exitcode = exitcode
+        self.signal_name = signal_name(exitcode)
+        self.worker_index = worker_index
+        self.item_index = item_index
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.exitcode, self.worker_index, self.item_index)
+
+
+class RemoteError(MtaskliteError):
+    """Stands in for a worker's exception that cannot be rebuilt in the parent.
+
+    Attributes:
+        type_name: The exception's class, with its module.
+        text: ``str()`` of the exception.
+        traceback: The worker's traceback, as text.
+    """
+
+    def __init__(self, type_name: str, text: str, traceback: str) -> None:
+        super().__init__(f"{type_name}: {text}")
+        self.type_name = type_name
+        self.text = text
+        self.traceback = traceback
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.type_name, self.text, self.traceback)
+
+
+class RemoteTraceback(MtaskliteError):
+    """The ``__cause__`` of an exception that came from a worker: its traceback there, as text."""
+
+    def __init__(self, traceback: str) -> None:
+        super().__init__(traceback)
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.traceback}"""'
+
+
+class DeferredExceptions(MtaskliteError):
+    """Raised once at the end in mode ``deferred``; ``args`` are all the exceptions, in input order."""
+
+    def __str__(self) -> str:
+        first = self.args[0] if self.args else None
+        return f"{len(self.args)} items failed; the first of them with {first!r}"
+
+
+def signal_name(exitcode: Optional[int]) -> Optional[str]:
+    """Return the name of the signal that an exit code stands for, or ``None`` if it stands for none.
+
+    Example:
+        >>> signal_name(-9)
+        'SIGKILL'
+    """
+    if exitcode is None or exitcode >= 0:
+        return None
+    try:
+        return signal.Signals(-exitcode).name
+    except ValueError:
+        return f"signal {-exitcode}"

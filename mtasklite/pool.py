@@ -1,0 +1,256 @@
+"""`Pool`: workers that map over one iterable after another; and the iterator over its results."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from functools import partial
+from types import TracebackType
+from typing import Any, Callable, Generic, Optional, TypeVar, Union
+
+from mtasklite import _arguments
+from mtasklite._arguments import Default, Settings
+from mtasklite._backends.base import Backend
+from mtasklite._driver import Crew, Iteration
+from mtasklite._engine import Rules
+from mtasklite.constants import ArgumentPassing, ExceptionBehaviour
+from mtasklite.errors import PoolClosedError
+from mtasklite.utils import is_sized_iterator
+
+R = TypeVar("R")
+
+Worker = Callable[..., R]
+
+
+class Pool(Generic[R]):
+    """Maps workers over iterables, lazily, on processes, on threads, or in the calling thread.
+
+    Calling the pool with an iterable returns an iterator over the results. Workers start when the pool's ``with``
+    block is entered, and live until it is left; without a block they start at the first ``next()`` and end with the
+    input, or when the iterator is closed or collected.
+
+    Args:
+        worker_or_worker_arr: One worker for all slots, or a list (or tuple) with one for each. A worker is any
+            callable, or an object made by a `delayed_init` class.
+        n_jobs: Number of workers. ``None``: one for each CPU that this process may use, or for each in the list.
+            Negative: -1 is all CPUs, -2 all but one. 0 counts as 1. With 1 everything runs in the calling thread,
+            unless `task_timeout` or `max_tasks_per_child` ask for a worker of its own.
+        argument_type: ``'single_arg'`` (or ``'direct'``): ``worker(item)``; ``'args'``: ``worker(*item)``;
+            ``'kwargs'``: ``worker(**item)``.
+        exception_behavior: ``'immediate'``: the first exception that comes back is raised; ``'ignore'``: exceptions
+            are handed out in their items' places; ``'deferred'``: so too, and all are raised together at the end.
+            Also accepted as `exception_behaviour`.
+        bounded: True: the input is read a little ahead of the consumer; False: all of it at once.
+        chunk_size: With `chunk_prefill_ratio`: at most ``chunk_size * chunk_prefill_ratio`` items are read and not
+            yet handed out. ``None``: about 20 ms of work for each worker, at least 2 items each.
+        chunk_prefill_ratio: See `chunk_size`; 2 if left out.
+        is_unordered: Results as they finish; else in input order.
+        use_threads: Threads instead of processes.
+        task_timeout: Seconds that one item may run; then its outcome is a `TaskTimeoutError`, and its worker is
+            killed and replaced (a thread is abandoned).
+        join_timeout: Seconds that closing waits for running items before it terminates the workers; ``None``:
+            until they are done.
+        retries: How often an item that failed, for any reason, is tried again.
+        max_tasks_per_child: Items after which a worker is replaced.
+        start_method: ``'fork'``, ``'spawn'`` or ``'forkserver'``; ``None``: the default of ``multiprocess``.
+        backend: ``'processes'`` or ``'threads'``; ``None``: as `use_threads` says.
+        exception_behaviour: The other spelling of `exception_behavior`.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has a value that is not allowed.
+
+    Example:
+        >>> with Pool(str.upper, n_jobs=2, use_threads=True) as pool:
+        ...     list(pool(["a", "b"])), list(pool("cd"))
+        (['A', 'B'], ['C', 'D'])
+    """
+
+    def __init__(
+        self,
+        worker_or_worker_arr: Union[Worker[R], list[Worker[R]], tuple[Worker[R], ...]],
+        n_jobs: Optional[int] = None,
+        argument_type: Union[ArgumentPassing, str] = "single_arg",
+        exception_behavior: Union[ExceptionBehaviour, str] = Default("immediate"),  # noqa: B008
+        bounded: bool = True,
+        chunk_size: Optional[int] = None,
+        chunk_prefill_ratio: Optional[float] = None,
+        is_unordered: bool = False,
+        use_threads: bool = False,
+        task_timeout: Optional[float] = None,
+        join_timeout: Optional[float] = None,
+        *,
+        retries: int = 0,
+        max_tasks_per_child: Optional[int] = None,
+        start_method: Optional[str] = None,
+        backend: Optional[str] = None,
+        exception_behaviour: Union[ExceptionBehaviour, str, None] = None,
+    ) -> None:
+        workers = _arguments.check_workers(worker_or_worker_arr, n_jobs)
+        max_tasks = None
+        if max_tasks_per_child is not None:
+            max_tasks = _arguments.check_integer("max_tasks_per_child", max_tasks_per_child, least=1)
+        self._settings = Settings(
+            workers=workers,
+            argument_type=_arguments.check_argument_type(argument_type),
+            behaviour=_arguments.check_behaviour(exception_behavior, exception_behaviour),
+            is_bounded=_arguments.check_flag("bounded", bounded),
+            window=_arguments.check_window(chunk_size, chunk_prefill_ratio),
+            is_unordered=_arguments.check_flag("is_unordered", is_unordered),
+            task_timeout=_seconds("task_timeout", task_timeout, must_be_positive=True),
+            join_timeout=_seconds("join_timeout", join_timeout, must_be_positive=False),
+            retries=_arguments.check_integer("retries", retries, least=0),
+            max_tasks=max_tasks,
+            start_method=start_method,
+            backend=_arguments.check_backend(
+                backend,
+                _arguments.check_flag("use_threads", use_threads),
+                start_method,
+                len(workers),
+                needs_own_worker=task_timeout is not None or max_tasks is not None,
+            ),
+        )
+        self.num_workers: int = len(workers)
+        self.exited = False
+        self._is_entered = False
+        self._is_closed = False
+        self._crew = Crew(partial(_make_backend, self._settings), len(workers), max_tasks)
+
+    def __call__(self, input_iterable: Iterable[Any]) -> ResultIterator[R]:
+        """Return an iterator over the results for this input; nothing is read yet.
+
+        Raises:
+            TypeError: The input is not iterable.
+            PoolClosedError: The pool's ``with`` block was left.
+            RuntimeError: Another iteration over this pool is under way.
+        """
+        _arguments.check_iterable("input_iterable", input_iterable)
+        self._check_free()
+        return ResultIterator(self, input_iterable)
+
+    def __enter__(self) -> Pool[R]:
+        self._check_open()
+        self._is_entered = True
+        self._crew.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: Optional[type[BaseException]],
+        exc_value: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self._is_closed = self.exited = True
+        self._end(exc_type)
+
+    def _end(self, exc_type: Optional[type[BaseException]]) -> None:
+        """Let running items finish, unless what is raised is no mere error: a Ctrl-C is not to wait for them."""
+        if exc_type is None or issubclass(exc_type, (Exception, GeneratorExit)):
+            self._crew.close(self._settings.join_timeout)
+        else:
+            self._crew.terminate()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise PoolClosedError("this pool was closed when its `with` block was left: make a new one")
+
+    def _check_free(self) -> None:
+        self._check_open()
+        self._crew.check_free()
+
+    def _iterate(self, input_iterable: Iterable[Any]) -> Iteration:
+        settings = self._settings
+        rules = Rules(
+            is_unordered=settings.is_unordered,
+            behaviour=settings.behaviour,
+            window=settings.window,
+            is_bounded=settings.is_bounded,
+            retries=settings.retries,
+            task_timeout=settings.task_timeout,
+        )
+        return Iteration(self._crew, rules, input_iterable, settings.join_timeout, leaves_crew=self._is_entered)
+
+
+class ResultIterator(Generic[R]):
+    """Iterates over the results of one input; also a context manager, which closes it.
+
+    Attributes:
+        parent_obj: The pool.
+    """
+
+    def __init__(self, pool: Pool[R], input_iterable: Iterable[Any]) -> None:
+        self.parent_obj = pool
+        self._input = input_iterable
+        self._iteration: Optional[Iteration] = None
+        self._results: Optional[Generator[R, None, None]] = None
+
+    @property
+    def n_errors(self) -> int:
+        """Items that have failed so far."""
+        return self._iteration.n_errors if self._iteration is not None else 0
+
+    def __len__(self) -> int:
+        if not is_sized_iterator(self._input):
+            raise TypeError(f"the number of results is not known, for the input has no length: {self._input!r}")
+        return len(self._input)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[R]:
+        # Not self: a loop over the generator makes no call of ours for each item.
+        return self._begin()
+
+    def __next__(self) -> R:
+        return next(self._begin())
+
+    def _begin(self) -> Generator[R, None, None]:
+        if self._results is None:
+            self.parent_obj._check_open()
+            self._iteration = self.parent_obj._iterate(self._input)
+            self._results = self._iteration.results()
+        return self._results
+
+    def start(self) -> None:
+        """Start the workers, if they are not running; the first ``next()`` does so too."""
+        self.parent_obj._check_free()
+        self.parent_obj._crew.start()
+
+    def close(self) -> None:
+        """Stop; running items are let finish, as `join_timeout` says."""
+        if self._results is not None:
+            self._results.close()
+
+    def __enter__(self) -> ResultIterator[R]:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: Optional[type[BaseException]],
+        exc_value: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        pool = self.parent_obj
+        if pool._is_entered:
+            self.close()
+            return
+        pool.exited = True
+        pool._end(exc_type)
+        self.close()
+
+
+def _make_backend(settings: Settings) -> Backend:
+    """Import the backend that was asked for, and make it."""
+    is_timed = settings.task_timeout is not None
+    if settings.backend == "inline":
+        from mtasklite._backends.inline import InlineBackend
+
+        return InlineBackend(settings.workers, settings.argument_type)
+    if settings.backend == "threads":
+        from mtasklite._backends.threads import ThreadBackend
+
+        return ThreadBackend(settings.workers, settings.argument_type, is_timed)
+    from mtasklite._backends.processes import ProcessBackend
+
+    return ProcessBackend(settings.workers, settings.argument_type, is_timed, settings.start_method)
+
+
+def _seconds(name: str, value: Any, must_be_positive: bool) -> Optional[float]:
+    return None if value is None else _arguments.check_number(name, value, must_be_positive)

@@ -1,0 +1,189 @@
+"""`pqdm`: a pool with a progress bar around it, called as the package of that name is."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Generator, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Callable, Generic, Optional, TypeVar, Union
+
+import tqdm.auto
+
+from mtasklite._arguments import Default, check_flag
+from mtasklite.constants import ArgumentPassing, ExceptionBehaviour
+from mtasklite.pool import Pool, ResultIterator, Worker
+from mtasklite.utils import divide_kwargs, is_sized_iterator
+
+R = TypeVar("R")
+
+_MISSING: Any = object()
+
+_CLASSES_THAT_NAME_ALL = {"tqdm.std", "tqdm.asyncio", "tqdm.auto", "tqdm.notebook", "tqdm.utils", "builtins"}
+"""Modules of bars that take no argument but those in their signatures."""
+
+
+class ProgressIterator(Generic[R]):
+    """Results with a progress bar: an iterator and a context manager.
+
+    The bar appears when the workers are up, for tqdm then starts a thread of its own.
+
+    Attributes:
+        pool_obj: The pool's iterator; the pool is its `parent_obj`.
+    """
+
+    def __init__(self, pool_obj: ResultIterator[R], tqdm_class: Any, tqdm_kwargs: dict[str, Any]) -> None:
+        self.pool_obj = pool_obj
+        self._tqdm_class = tqdm_class
+        self._tqdm_kwargs = tqdm_kwargs
+        self._bar: Any = None
+        self._results: Optional[Generator[R, None, None]] = None
+
+    @property
+    def tqdm_obj(self) -> Any:
+        """The progress bar; made when first asked for, at the latest with the first result."""
+        if self._bar is None:
+            self._bar = self._tqdm_class(self._count_errors(), **self._tqdm_kwargs)
+        return self._bar
+
+    def _count_errors(self) -> Iterator[R]:
+        shown = 0
+        for value in self.pool_obj:
+            if self.pool_obj.n_errors != shown:
+                shown = self.pool_obj.n_errors
+                self._show_errors(shown)
+            yield value
+
+    def _show_errors(self, count: int) -> None:
+        if hasattr(self._bar, "set_postfix"):
+            self._bar.set_postfix(errors=count, refresh=False)
+
+    def __len__(self) -> int:
+        return len(self.pool_obj)
+
+    def __iter__(self) -> Iterator[R]:
+        return self._begin()
+
+    def __next__(self) -> R:
+        return next(self._begin())
+
+    def _begin(self) -> Generator[R, None, None]:
+        if self._results is None:
+            self._results = self._generate()
+        return self._results
+
+    def _generate(self) -> Generator[R, None, None]:
+        try:
+            self.pool_obj.start()
+            yield from self.tqdm_obj
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Stop; running items are let finish, as `join_timeout` says."""
+        self.pool_obj.close()
+        if self._bar is not None:
+            self._bar.close()
+
+    def __enter__(self) -> ProgressIterator[R]:
+        self.pool_obj.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: Optional[type[BaseException]],
+        exc_value: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        try:
+            self.pool_obj.__exit__(exc_type, exc_value, traceback)
+        finally:
+            self.close()
+
+
+def make_pqdm(use_threads: bool) -> Callable[..., Any]:
+    """Return the function `pqdm`, with workers in threads or in processes."""
+    use_threads_by_default = use_threads
+
+    def pqdm(
+        input_iterable: Iterable[Any] = _MISSING,
+        worker_or_worker_arr: Union[Worker[R], list[Worker[R]], tuple[Worker[R], ...]] = _MISSING,
+        n_jobs: Optional[int] = None,
+        argument_type: Union[ArgumentPassing, str, None] = "single_arg",
+        bounded: bool = True,
+        exception_behaviour: Union[ExceptionBehaviour, str] = Default("ignore"),  # noqa: B008
+        use_threads: bool = use_threads_by_default,
+        tqdm_class: Any = tqdm.auto.tqdm,
+        *,
+        lazy: bool = True,
+        **kwargs: Any,
+    ) -> Union[ProgressIterator[R], list[R]]:
+        """Map workers over an iterable with a progress bar.
+
+        Args:
+            input_iterable: The input; pqdm's name `array` is accepted too.
+            worker_or_worker_arr: As in `Pool`; pqdm's name `function` is accepted too.
+            n_jobs: As in `Pool`.
+            argument_type: As in `Pool`; ``None`` is pqdm's word for ``'single_arg'``.
+            bounded: As in `Pool`.
+            exception_behaviour: As in `Pool`; also accepted as `exception_behavior`.
+            use_threads: As in `Pool`.
+            tqdm_class: The class of the bar.
+            lazy: False: do all the work at once and return a list.
+            **kwargs: Any other argument of `Pool`, or else of `tqdm_class`, such as ``desc`` or ``total``.
+
+        Returns:
+            An iterator and context manager with the attributes `tqdm_obj`, the bar, and `pool_obj`, the pool's
+            iterator; with ``lazy=False`` a list of the results.
+
+        Raises:
+            TypeError: An argument has the wrong type, or an unknown name.
+            ValueError: An argument has a value that is not allowed.
+        """
+        input_iterable = _either("input_iterable", input_iterable, "array", kwargs)
+        worker_or_worker_arr = _either("worker_or_worker_arr", worker_or_worker_arr, "function", kwargs)
+        pool_kwargs, tqdm_kwargs = divide_kwargs(kwargs, Pool)
+        if "exception_behavior" not in pool_kwargs or not isinstance(exception_behaviour, Default):
+            pool_kwargs["exception_behaviour"] = exception_behaviour
+        pool = Pool(
+            worker_or_worker_arr,
+            n_jobs,
+            "single_arg" if argument_type is None else argument_type,
+            bounded=bounded,
+            use_threads=use_threads,
+            **pool_kwargs,
+        )
+        is_lazy = check_flag("lazy", lazy)
+        _check_names(tqdm_class, tqdm_kwargs)
+        results = pool(input_iterable)
+        if is_sized_iterator(input_iterable):
+            tqdm_kwargs.setdefault("total", len(results))
+        progress = ProgressIterator(results, tqdm_class, tqdm_kwargs)
+        return progress if is_lazy else list(progress)
+
+    return pqdm
+
+
+def _either(name: str, value: Any, other_name: str, kwargs: dict[str, Any]) -> Any:
+    """Return an argument that has two names, and take the second one out of the keyword arguments."""
+    if other_name in kwargs:
+        if value is not _MISSING:
+            raise TypeError(f"`{name}` and `{other_name}` are the same argument: give only one of them")
+        return kwargs.pop(other_name)
+    if value is _MISSING:
+        raise TypeError(f"`{name}` is missing")
+    return value
+
+
+def _check_names(tqdm_class: Any, kwargs: dict[str, Any]) -> None:
+    """Raise if no one knows an argument; a class that is not tqdm's own checks for itself, when it is made."""
+    if not callable(tqdm_class):
+        raise TypeError(f"`tqdm_class` must be a class like tqdm but got: {tqdm_class!r}")
+    ancestry = inspect.getmro(tqdm_class) if isinstance(tqdm_class, type) else ()
+    if {cls.__module__ for cls in ancestry} - _CLASSES_THAT_NAME_ALL:
+        return
+    known = {
+        name for cls in ancestry for name in inspect.signature(vars(cls).get("__init__", object.__init__)).parameters
+    }
+    unknown = sorted(set(kwargs) - known)
+    if unknown and ancestry:
+        raise TypeError(f"`{unknown[0]}` is no argument of `pqdm`, of `Pool` or of `{tqdm_class.__name__}`")

@@ -1,0 +1,41 @@
+"""Packaging: reads the version and the requirements from their files, without importing the package."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "mtasklite/version.py").read_text("utf-8"), re.M)
+if VERSION is None:
+    raise RuntimeError('mtasklite/version.py has no line of the form: __version__ = "1.2.3"')
+
+TEST = ["pytest>=7.4", "pytest-timeout>=2.2", "hypothesis>=6.80", "psutil>=5.9"]
+DEV = [*TEST, "pytest-cov>=4.1", "mypy>=1.8", "ruff>=0.4", "build", "twine", "types-tqdm", "types-psutil"]
+
+setup(
+    name="mtasklite",
+    version=VERSION.group(1),
+    description="Map stateful workers lazily over any iterable, on processes or threads, with a progress bar.",
+    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    packages=find_packages(include=["mtasklite", "mtasklite.*"]),
+    package_data={"mtasklite": ["py.typed"]},
+    install_requires=(HERE / "requirements.txt").read_text("utf-8").split(),
+    extras_require={"test": TEST, "dev": DEV},
+    python_requires=">=3.9",
+    keywords=["parallel", "multiprocessing", "pool", "map", "progress bar", "tqdm", "pqdm", "lazy"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(9, 14)),
+        "Topic :: Software Development :: Libraries",
+        "Topic :: System :: Distributed Computing",
+        "Typing :: Typed",
+    ],
+)
