@@ -22,7 +22,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["mtasklite", "mtasklite.*"]),
-    package_data={"mtasklite": ["py.typed"]},
+    package_data={"mtasklite": ["py.typed"], "mtasklite.tests": ["pytest.ini"]},
     install_requires=(HERE / "requirements.txt").read_text("utf-8").split(),
     extras_require={"test": TEST, "dev": DEV},
     python_requires=">=3.9",

@@ -1,7 +1,9 @@
-"""How many items the next batch of a worker takes: from its measured speed alone."""
+"""How many items the next batch of a worker takes, and how many it has done soon: from its measured speed alone."""
 
 from __future__ import annotations
 
+from collections import deque
+from statistics import median_low
 from typing import Optional
 
 BATCH_SECONDS = 0.005
@@ -16,21 +18,24 @@ PREFETCH_SECONDS = 0.050
 MAX_BATCH_ITEMS = 1 << 15
 GROWTH = 4
 
-_MEMORY_SECONDS = 0.1
-"""After this much work, what was measured before counts half."""
+_MEMORY_SECONDS = 0.25
+_MEMORY_RUNS = 32
 
 
 class Pace:
     """What one worker has shown of its speed, and what follows for its next batch.
 
-    Seconds and items are two sums that decay together, so that one slow item among many moves the mean by its
-    true weight, while after a lasting change the past is forgotten within some 0.1 s of work.
+    Only the latest runs count, about 0.25 s of work, so that a lasting change is noticed within a few batches in
+    either direction. Batches go by the mean, because a batch takes as long as all its items; the look ahead goes by
+    the median, because one slow item at the head must not shrink what keeps the other workers busy.
     """
 
     def __init__(self) -> None:
+        self._runs: deque[tuple[int, float]] = deque()
+        self._items = 0
         self._seconds = 0.0
-        self._items = 0.0
-        self._limit = 1
+        self.batch_size = 1
+        self.items_ahead = 0
 
     @property
     def seconds_per_item(self) -> Optional[float]:
@@ -43,26 +48,23 @@ class Pace:
         seconds = self.seconds_per_item
         return seconds is not None and seconds <= PREFETCH_SECONDS
 
-    @property
-    def batch_size(self) -> int:
-        """Items that the next batch should take, as far as time says."""
-        return self._limit
-
-    @property
-    def items_ahead(self) -> int:
-        """Items that the worker does in `AHEAD_SECONDS`; 0 before the first is done."""
-        return self._items_in(AHEAD_SECONDS) if self._items else 0
-
     def record(self, n_items: int, busy_seconds: float) -> None:
-        """Take in that so many items were done in so many seconds."""
-        kept = 0.5 ** (busy_seconds / _MEMORY_SECONDS)
-        self._items = self._items * kept + n_items
-        self._seconds = self._seconds * kept + max(busy_seconds, 1e-7 * n_items)
-        self._limit = min(self._limit, self._items_in(BATCH_SECONDS))
+        """Take in that so many items, at least one, were done in so many seconds."""
+        busy_seconds = max(busy_seconds, 1e-7 * n_items)
+        self._runs.append((n_items, busy_seconds))
+        self._items += n_items
+        self._seconds += busy_seconds
+        while len(self._runs) > 1 and (self._seconds > _MEMORY_SECONDS or len(self._runs) > _MEMORY_RUNS):
+            old_items, old_seconds = self._runs.popleft()
+            self._items -= old_items
+            self._seconds -= old_seconds
+        self.batch_size = min(self.batch_size, self._items_in_a_batch())
+        typical_seconds = median_low(seconds / items for items, seconds in self._runs)
+        self.items_ahead = max(1, int(AHEAD_SECONDS / typical_seconds))
 
     def grow(self) -> None:
         """Allow larger batches, up to fourfold, after one was done whole."""
-        self._limit = min(self._limit * GROWTH, self._items_in(BATCH_SECONDS), MAX_BATCH_ITEMS)
+        self.batch_size = min(self.batch_size * GROWTH, self._items_in_a_batch(), MAX_BATCH_ITEMS)
 
-    def _items_in(self, seconds: float) -> int:
-        return max(1, int(seconds * self._items / self._seconds))
+    def _items_in_a_batch(self) -> int:
+        return max(1, int(BATCH_SECONDS * self._items / self._seconds))

@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 _MISSING: Any = object()
 
-_CLASSES_THAT_NAME_ALL = {"tqdm.std", "tqdm.asyncio", "tqdm.auto", "tqdm.notebook", "tqdm.utils", "builtins"}
+_CLASSES_THAT_NAME_ALL = {"tqdm.std", "tqdm.asyncio", "tqdm.auto", "tqdm.notebook", "tqdm.utils"}
 """Modules of bars that take no argument but those in their signatures."""
 
 
@@ -178,12 +178,11 @@ def _check_names(tqdm_class: Any, kwargs: dict[str, Any]) -> None:
     """Raise if no one knows an argument; a class that is not tqdm's own checks for itself, when it is made."""
     if not callable(tqdm_class):
         raise TypeError(f"`tqdm_class` must be a class like tqdm but got: {tqdm_class!r}")
-    ancestry = inspect.getmro(tqdm_class) if isinstance(tqdm_class, type) else ()
+    ancestry = inspect.getmro(tqdm_class)[:-1] if isinstance(tqdm_class, type) else ()
     if {cls.__module__ for cls in ancestry} - _CLASSES_THAT_NAME_ALL:
         return
-    known = {
-        name for cls in ancestry for name in inspect.signature(vars(cls).get("__init__", object.__init__)).parameters
-    }
+    constructors = [getattr(cls, "__init__") for cls in ancestry]  # noqa: B009 - mypy distrusts the plain form
+    known = {name for constructor in constructors for name in inspect.signature(constructor).parameters}
     unknown = sorted(set(kwargs) - known)
     if unknown and ancestry:
         raise TypeError(f"`{unknown[0]}` is no argument of `pqdm`, of `Pool` or of `{tqdm_class.__name__}`")

@@ -1,0 +1,75 @@
+"""What all tests share: the size of the matrix, and the check that each test leaves nothing behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import multiprocess
+import psutil
+import pytest
+
+from mtasklite.tests.run_all_unittests import N_ELEM_VARIABLE
+
+LEAVE_SECONDS = 5.0
+"""How long what a test leaves may take to go away before the test fails."""
+
+
+@pytest.fixture
+def n_elem() -> int:
+    """Number of input items for tests that run over a matrix; ``--n_elem`` of the test command."""
+    return int(os.environ.get(N_ELEM_VARIABLE, "10"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _helpers_of_multiprocess() -> None:
+    """Start what `multiprocess` starts once and keeps until the end, so that no test is blamed for it."""
+    for method in set(multiprocess.get_all_start_methods()) - {"fork"}:
+        process = multiprocess.get_context(method).Process(target=int)
+        process.start()
+        process.join()
+        process.close()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind() -> Iterator[None]:
+    """Fail a test that leaves a process, a thread or a file descriptor."""
+    before = _census()
+    yield
+    end = time.monotonic() + LEAVE_SECONDS
+    while True:
+        gc.collect()
+        left = _census() - before
+        if not left or time.monotonic() > end:
+            break
+        time.sleep(0.02)
+    assert not left, f"left behind: {dict(left)}"
+
+
+def _census() -> Counter[str]:
+    """Count what this process has: children, threads, open descriptors."""
+    this = psutil.Process()
+    found: Counter[str] = Counter(f"process {child.pid}" for child in this.children(recursive=True))
+    found.update(
+        f"thread {thread.name} {thread.ident}" for thread in threading.enumerate() if thread.name != "tqdm_monitor"
+    )
+    found.update(_descriptors())
+    return found
+
+
+def _descriptors() -> list[str]:
+    folder = "/proc/self/fd"
+    if not os.path.isdir(folder):
+        return ["descriptor"] * psutil.Process().num_fds() if hasattr(psutil.Process, "num_fds") else []
+    found = []
+    for name in os.listdir(folder):
+        try:
+            kind = os.readlink(f"{folder}/{name}").partition(":")[0]
+        except OSError:  # that of the listing itself
+            continue
+        found.append(f"descriptor of {kind}")
+    return found

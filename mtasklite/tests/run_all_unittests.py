@@ -1,0 +1,40 @@
+"""Runs all tests: ``python -m mtasklite.tests.run_all_unittests --n_elem 10``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+N_ELEM_VARIABLE = "MTASKLITE_TEST_N_ELEM"
+"""The environment variable through which the tests learn of `--n_elem`."""
+
+NEEDED = ("pytest", "pytest_timeout", "hypothesis", "psutil")
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the tests and return the exit code: 0 if all passed, 2 if what they need is not installed."""
+    parser = argparse.ArgumentParser(description="Run all tests of mtasklite.")
+    parser.add_argument(
+        "--n_elem", type=int, default=10, help="input items for the tests that run over a matrix (default: 10)"
+    )
+    args, pytest_args = parser.parse_known_args(argv)
+    if args.n_elem < 1:
+        parser.error(f"`--n_elem` must be at least 1 but got: {args.n_elem}")
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f'the tests need {", ".join(missing)}: pip install "mtasklite[test]"', file=sys.stderr)
+        return 2
+    import pytest
+
+    os.environ[N_ELEM_VARIABLE] = str(args.n_elem)
+    tests = Path(__file__).parent
+    return int(pytest.main(["-c", str(tests / "pytest.ini"), str(tests), *pytest_args]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
