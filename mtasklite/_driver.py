@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator
@@ -197,7 +198,9 @@ class Iteration:
         self._reader = Reader(self._iterable)
         return self._engine
 
-    def _end(self, is_abrupt: bool) -> None:
+    def _end(self, is_abrupt: bool, is_exiting: Callable[[], bool] = sys.is_finalizing) -> None:
+        if is_exiting():
+            return  # the workers were ended when the exit began, and half the modules are gone
         crew, engine = self._crew, self._engine
         crew.is_busy = False
         if engine is not None:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 _lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    """Replace the lock in a forked child, which is born while it is held and has nobody to release it."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 @contextmanager
@@ -20,7 +32,7 @@ def undisturbed() -> Iterator[None]:
     of Python 3.12 about forks with threads: the child runs nothing that takes a lock of this library.
     """
     has_masks = hasattr(signal, "pthread_sigmask")
-    with _lock, warnings.catch_warnings():
+    with _lock, _without_false_file(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r".*multi-threaded, use of fork\(\)", DeprecationWarning)
         old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if has_masks else None
         try:
@@ -28,3 +40,18 @@ def undisturbed() -> Iterator[None]:
         finally:
             if old_mask is not None:
                 signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
+
+
+@contextmanager
+def _without_false_file() -> Iterator[None]:
+    """Hide the file of a ``__main__`` that came from standard input: a spawned process would look for it in vain."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if file is None or os.path.exists(file):
+        yield
+        return
+    del main.__file__
+    try:
+        yield
+    finally:
+        main.__file__ = file

@@ -103,20 +103,21 @@ class ThreadBackend:
         return events
 
     def _collect(self, events: list[Event], seconds: Optional[float]) -> None:
-        try:
-            self._note(events, *self._events.get_nowait())
-        except Empty:
-            if seconds == 0:
-                return
-            is_amid = any(worker.loop and worker.loop.is_amid_batch for worker in self._by_slot.values())
-            if is_amid:
-                seconds = FLUSH_SECONDS if seconds is None else min(seconds, FLUSH_SECONDS)
-            try:
-                self._note(events, *self._events.get(timeout=seconds))
-            except Empty:
-                self._flush_old()
+        if self._events.empty() and seconds != 0 and not self._wait_for_one(events, seconds):
+            self._flush_old()
         for _ in range(self._events.qsize()):
             self._note(events, *self._events.get_nowait())
+
+    def _wait_for_one(self, events: list[Event], seconds: Optional[float]) -> bool:
+        """Wait for an event, no longer than a result may lie unsent; return whether there was one."""
+        if any(worker.loop and worker.loop.is_amid_batch for worker in self._by_slot.values()):
+            seconds = FLUSH_SECONDS if seconds is None else min(seconds, FLUSH_SECONDS)
+        try:
+            worker, event = self._events.get(timeout=seconds)
+        except Empty:
+            return False
+        self._note(events, worker, event)
+        return True
 
     def _note(self, events: list[Event], worker: _Worker, event: Event) -> None:
         if self._by_slot.get(worker.slot) is not worker:
