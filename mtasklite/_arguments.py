@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -14,6 +15,7 @@ from mtasklite.constants import ArgumentPassing, ExceptionBehaviour
 from mtasklite.delayed_init import is_decorated_class
 
 DEFAULT_PREFILL_RATIO = 2
+LONGEST_SECONDS = 1e6
 BACKENDS = ("processes", "threads")
 START_METHODS = ("fork", "spawn", "forkserver")
 
@@ -118,7 +120,8 @@ def check_window(chunk_size: Any, chunk_prefill_ratio: Any) -> Optional[int]:
     ratio = check_number("chunk_prefill_ratio", ratio, must_be_positive=True)
     if chunk_size is None:
         return None
-    return max(1, int(check_integer("chunk_size", chunk_size, least=1) * ratio))
+    size = min(check_integer("chunk_size", chunk_size, least=1), sys.maxsize)
+    return max(1, int(min(size * ratio, sys.maxsize)))
 
 
 def check_backend(backend: Any, use_threads: bool, start_method: Any, n_workers: int, needs_own_worker: bool) -> str:
@@ -174,6 +177,8 @@ def check_number(name: str, value: Any, must_be_positive: bool) -> float:
     rule = "a positive number" if must_be_positive else "a number of at least 0"
     try:
         number = float(value)
+    except OverflowError:
+        raise ValueError(f"`{name}` must be {rule} but got one that is too large") from None
     except (TypeError, ValueError):
         raise TypeError(f"`{name}` must be {rule} but got: {value!r}") from None
     if isinstance(value, (str, bytes, bool)):
@@ -181,6 +186,12 @@ def check_number(name: str, value: Any, must_be_positive: bool) -> float:
     if not math.isfinite(number) or number < 0 or (must_be_positive and number == 0):
         raise ValueError(f"`{name}` must be {rule} but got: {value!r}")
     return number
+
+
+def check_seconds(name: str, value: Any, must_be_positive: bool) -> Optional[float]:
+    """Return a time limit, or ``None`` for one that is no limit in practice; the system's waits take no longer."""
+    seconds = None if value is None else check_number(name, value, must_be_positive)
+    return None if seconds is None or seconds > LONGEST_SECONDS else seconds
 
 
 def check_flag(name: str, value: Any) -> bool:

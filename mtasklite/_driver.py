@@ -5,22 +5,27 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any, Callable, Optional
 
 from mtasklite._backends.base import Backend
-from mtasklite._engine import Engine, Rules
+from mtasklite._engine import Engine, Rules, init_error
 from mtasklite._messages import Event, InitFailed, Lost, Ready, Run
 from mtasklite._slots import Slot
 from mtasklite._window import UNLIMITED
-from mtasklite.errors import PoolClosedError
+from mtasklite.constants import ExceptionBehaviour
+from mtasklite.errors import PoolClosedError, WorkerInitError
 
 READ_SECONDS = 0.005
 """A batch is closed so long after its first item was read, so that a slow input holds nothing up."""
 
 HAND_OUT_SECONDS = 0.005
 """Results are handed out in portions of about so much of the consumer's time; then the workers are looked after."""
+
+INSTANT_TYPES = (list, tuple, range, str, bytes)
+"""Inputs of these very types can neither take time nor raise."""
 
 MAX_PORTION = 1 << 15
 GROWTH = 4
@@ -69,13 +74,17 @@ class Crew:
                 " exhaust or close its iterator first, or make a second pool"
             )
 
-    def close(self, seconds: Optional[float]) -> None:
-        """End the workers: let them finish what they are at, at most so long."""
+    def close(self, seconds: Optional[float]) -> list[InitFailed]:
+        """End the workers: let them finish what they are at, at most so long.
+
+        Returns:
+            The workers that turned out not to have been made.
+        """
         backend, self.backend = self.backend, None
         if backend is None:
-            return
+            return []
         try:
-            backend.close(seconds)
+            return backend.close(seconds)
         except BaseException:
             backend.terminate()
             raise
@@ -100,7 +109,7 @@ class Reader:
 
     def __init__(self, iterable: Iterable[Any]) -> None:
         self.error: Optional[Exception] = None
-        self.is_instant = type(iterable) in (list, tuple, range, str, bytes, dict, set, frozenset)
+        self.is_instant = type(iterable) in INSTANT_TYPES
         try:
             self._iterator: Iterator[Any] = iter(iterable)
         except Exception as error:
@@ -116,8 +125,11 @@ class Reader:
         items: list[Any] = []
         if self.error is not None:
             return items, True
-        closes_at = float("inf") if n_items >= UNLIMITED else time.monotonic() + READ_SECONDS
+        if self.is_instant:
+            items = list(islice(self._iterator, n_items))
+            return items, len(items) < n_items
         clock = time.monotonic
+        closes_at = clock() + (READ_SECONDS if n_items < UNLIMITED else float("inf"))
         try:
             for item in self._iterator:
                 items.append(item)
@@ -153,6 +165,7 @@ class Iteration:
         self._join_timeout = join_timeout
         self._leaves_crew = leaves_crew
         self._engine: Optional[Engine] = None
+        self._unreported: list[InitFailed] = []
 
     @property
     def n_errors(self) -> int:
@@ -183,8 +196,12 @@ class Iteration:
         except BaseException as interruption:
             self._end(is_abrupt=not isinstance(interruption, (Exception, GeneratorExit)))
             raise
-        self._end(is_abrupt=False)
-        if error is not None:
+        failures = self._unreported + self._end(is_abrupt=False)
+        if error is None:
+            report(failures, self._rules.behaviour)
+        else:
+            if not isinstance(error, WorkerInitError):
+                warn_of(failures)
             raise error
 
     def _begin(self) -> Engine:
@@ -196,11 +213,14 @@ class Iteration:
         )
         self._engine = Engine(rules, self._crew.slots, self._crew.next_number)
         self._reader = Reader(self._iterable)
+        if not rules.is_bounded:
+            self._read(self._engine, UNLIMITED)
         return self._engine
 
-    def _end(self, is_abrupt: bool, is_exiting: Callable[[], bool] = sys.is_finalizing) -> None:
+    def _end(self, is_abrupt: bool, is_exiting: Callable[[], bool] = sys.is_finalizing) -> list[InitFailed]:
+        """End the iteration, and return the workers that turned out not to have been made."""
         if is_exiting():
-            return  # the workers were ended when the exit began, and half the modules are gone
+            return []  # the workers were ended when the exit began, and half the modules are gone
         crew, engine = self._crew, self._engine
         crew.is_busy = False
         if engine is not None:
@@ -208,10 +228,11 @@ class Iteration:
         if is_abrupt:
             crew.terminate()
         elif not self._leaves_crew:
-            crew.close(self._join_timeout)
+            return crew.close(self._join_timeout)
         elif engine is not None and crew.backend is self._backend:
             for index in engine.abandon():
                 self._backend.cancel(index)
+        return []
 
     def _supply(self, engine: Engine) -> bool:
         """Give workers what they want; return whether any got something.
@@ -224,16 +245,19 @@ class Iteration:
             if want is None:
                 return has_supplied
             if want.must_read:
-                items, has_ended = self._reader.read(want.n_items)
-                engine.feed(items)
-                if has_ended:
-                    engine.end_input(self._reader.error)
+                self._read(engine, want.n_items)
             batch = engine.cut(want)
             if batch is not None:
                 engine.on_sent(want.slot, batch, self._backend.send(want.slot, batch))
             has_supplied = True
             if want.must_read and not self._reader.is_instant:
                 return has_supplied
+
+    def _read(self, engine: Engine, n_items: int) -> None:
+        items, has_ended = self._reader.read(n_items)
+        engine.feed(items)
+        if has_ended:
+            engine.end_input(self._reader.error)
 
     def _exchange(self, engine: Engine, wait: bool) -> None:
         """Hear what has happened, and do what follows from it."""
@@ -248,6 +272,9 @@ class Iteration:
             seconds = seconds_left if wait else 0.0
         for event in backend.poll(seconds):
             self._note(engine, event)
+        if self._unreported and any(slot.is_ready for slot in self._crew.slots) and not engine.is_over:
+            warn_of(self._unreported)
+            self._unreported.clear()
         for index in engine.take_spent_slots():
             backend.retire(index)
             self._crew.vacant.add(index)
@@ -261,17 +288,30 @@ class Iteration:
             engine.on_ready(event)
         elif isinstance(event, InitFailed):
             engine.on_init_failed(event)
-            if not engine.is_over:
-                self._warn_of(event)
+            self._unreported.append(event)
         elif isinstance(event, Lost):
             engine.on_lost(event)
             if self._crew.slots[event.slot].is_live:
                 self._crew.vacant.add(event.slot)
 
-    def _warn_of(self, event: InitFailed) -> None:
-        cause = f"{type(event.error).__name__}: {event.error}"
-        text = f"worker {event.slot} could not be made, so the others do its work; the reason: {cause}"
-        warnings.warn(text, RuntimeWarning, stacklevel=5)
+
+def report(failures: Sequence[InitFailed], behaviour: ExceptionBehaviour) -> None:
+    """Say which workers could not be made, though others did all the work.
+
+    Raises:
+        WorkerInitError: In mode ``immediate``.
+    """
+    if failures and behaviour is ExceptionBehaviour.IMMEDIATE:
+        raise init_error(failures[0].slot, failures[0].error, is_any_left=True)
+    warn_of(failures)
+
+
+def warn_of(failures: Iterable[InitFailed]) -> None:
+    """Warn of workers that could not be made."""
+    for failure in failures:
+        cause = f"{type(failure.error).__name__}: {failure.error}"
+        text = f"worker {failure.slot} could not be made, so the others do its work; the reason: {cause}"
+        warnings.warn(text, RuntimeWarning, stacklevel=4)
 
 
 class _Portion:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from mtasklite._batching import MAX_BATCH_ITEMS
 from mtasklite._messages import Batch, InitFailed, Lost, Ready, Receipt, Run
 from mtasklite._outlet import AsTheyCome, InOrder, Outlet
 from mtasklite._slots import Sent, Slot
@@ -122,10 +123,10 @@ class Engine:
 
     def feed(self, items: list[Any]) -> None:
         """Take in items that were read."""
-        if items:
-            self._queue.append(Batch(self._read_up_to, items))
-            self._read_up_to += len(items)
-            self._window.on_read(len(items))
+        for start in range(0, len(items), MAX_BATCH_ITEMS):  # pieces, for a cut copies the rest of one
+            self._queue.append(Batch(self._read_up_to + start, items[start : start + MAX_BATCH_ITEMS]))
+        self._read_up_to += len(items)
+        self._window.on_read(len(items))
 
     def end_input(self, error: Optional[BaseException] = None) -> None:
         """Take in that the input has ended, or has raised."""
@@ -336,7 +337,12 @@ class Engine:
         self._place(slot)
         if self._n_live and self._rules.behaviour is not ExceptionBehaviour.IMMEDIATE:
             return
-        which = f"worker {slot.index} could not be made" if self._n_live else "no worker could be made"
-        error = WorkerInitError(f"{which}: {type(cause).__name__}: {cause}")
-        error.__cause__ = cause
-        self._failure = self._failure or error
+        self._failure = self._failure or init_error(slot.index, cause, is_any_left=self._n_live > 0)
+
+
+def init_error(index: int, cause: BaseException, is_any_left: bool) -> WorkerInitError:
+    """Return the error that says that a worker could not be made."""
+    which = f"worker {index} could not be made" if is_any_left else "no worker could be made"
+    error = WorkerInitError(f"{which}: {type(cause).__name__}: {cause}")
+    error.__cause__ = cause
+    return error

@@ -40,7 +40,7 @@ class Codec:
         self._peer_main = peer_main
         self._is_split = False
 
-    def pack(self, tag: bytes, head: Any, values: list[Any]) -> tuple[memoryview, dict[int, Exception]]:
+    def pack(self, tag: bytes, head: Any, values: list[Any]) -> tuple[bytes, dict[int, Exception]]:
         """Pack a message.
 
         Args:
@@ -61,7 +61,7 @@ class Codec:
                 return message, {}
         return self._pack_split(tag, head, values)
 
-    def _pack_split(self, tag: bytes, head: Any, values: list[Any]) -> tuple[memoryview, dict[int, Exception]]:
+    def _pack_split(self, tag: bytes, head: Any, values: list[Any]) -> tuple[bytes, dict[int, Exception]]:
         blobs: list[Optional[bytes]] = []
         failures: dict[int, Exception] = {}
         buffer = io.BytesIO()
@@ -81,7 +81,7 @@ class Codec:
 
     def pack_one(self, value: Any) -> bytes:
         """Pack one value; whatever the pickler raises comes through."""
-        return bytes(self._pickle(value)[0])
+        return self._pickle(value)[0]
 
     def pack_error(self, error: BaseException) -> PackedError:
         """Pack an exception, as an object only if it survives the way there."""
@@ -94,12 +94,12 @@ class Codec:
             blob = None
         return PackedError(blob, _type_name(type(error)), _text(error), _traceback(error))
 
-    def _pickle(self, value: Any, tag: bytes = b"") -> tuple[memoryview, bool]:
+    def _pickle(self, value: Any, tag: bytes = b"") -> tuple[bytes, bool]:
         buffer = io.BytesIO(tag)
         buffer.seek(len(tag))
         pickler = ValuePickler(buffer, self._peer_main)
         pickler.dump(value)
-        return buffer.getbuffer(), pickler.has_instances
+        return buffer.getvalue(), pickler.has_instances
 
 
 def tag_of(message: bytes) -> bytes:
@@ -136,7 +136,7 @@ def unpack_error(packed: PackedError) -> Exception:
 def _serialization_error(done: str, value: Any, cause: Exception) -> SerializationError:
     which = f" of type {_type_name(type(value))}" if done == "pickled" else ""
     error = SerializationError(f"an object{which} could not be {done}: {type(cause).__name__}: {_text(cause)}")
-    error.__cause__ = cause
+    error.__cause__ = cause.with_traceback(None)  # its frames would keep the whole batch alive
     return error
 
 

@@ -136,6 +136,8 @@ class WorkerLoop:
             start = 0
             for offset in sorted(failures):
                 self._work_on(first + start, items[start:offset])
+                if self._inbox.is_cancelled:
+                    return
                 self._add_failure(first + offset, failures[offset])
                 start = offset + 1
             self._work_on(first + start, items[start:] if start else items)
@@ -183,5 +185,5 @@ class WorkerLoop:
 
     def flush_if_old(self) -> None:
         """Send what is finished, if nothing was sent for a while; for another thread to call now and then."""
-        if self.is_amid_batch and time.monotonic() - self._sent_at >= FLUSH_SECONDS:
+        if self.is_amid_batch and time.monotonic() - self._sent_at >= FLUSH_SECONDS and not self._lock.locked():
             self.flush()

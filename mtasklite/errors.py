@@ -47,7 +47,7 @@ class TaskTimeoutError(MtaskliteError, TimeoutError):
         self.item_index = item_index
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.seconds, self.worker_index, self.item_index)
+        return type(self), (str(self), self.seconds, self.worker_index, self.item_index), self.__dict__
 
 
 class WorkerDiedError(MtaskliteError):
@@ -74,7 +74,7 @@ class WorkerDiedError(MtaskliteError):
         self.item_index = item_index
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.exitcode, self.worker_index, self.item_index)
+        return type(self), (str(self), self.exitcode, self.worker_index, self.item_index), self.__dict__
 
 
 class RemoteError(MtaskliteError):
@@ -93,7 +93,7 @@ class RemoteError(MtaskliteError):
         self.traceback = traceback
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.type_name, self.text, self.traceback)
+        return type(self), (self.type_name, self.text, self.traceback), self.__dict__
 
 
 class RemoteTraceback(MtaskliteError):

@@ -10,7 +10,7 @@ from typing import Any, Callable, Generic, Optional, TypeVar, Union
 from mtasklite import _arguments
 from mtasklite._arguments import Default, Settings
 from mtasklite._backends.base import Backend
-from mtasklite._driver import Crew, Iteration
+from mtasklite._driver import Crew, Iteration, report
 from mtasklite._engine import Rules
 from mtasklite.constants import ArgumentPassing, ExceptionBehaviour
 from mtasklite.errors import PoolClosedError
@@ -96,8 +96,8 @@ class Pool(Generic[R]):
             is_bounded=_arguments.check_flag("bounded", bounded),
             window=_arguments.check_window(chunk_size, chunk_prefill_ratio),
             is_unordered=_arguments.check_flag("is_unordered", is_unordered),
-            task_timeout=_seconds("task_timeout", task_timeout, must_be_positive=True),
-            join_timeout=_seconds("join_timeout", join_timeout, must_be_positive=False),
+            task_timeout=_arguments.check_seconds("task_timeout", task_timeout, must_be_positive=True),
+            join_timeout=_arguments.check_seconds("join_timeout", join_timeout, must_be_positive=False),
             retries=_arguments.check_integer("retries", retries, least=0),
             max_tasks=max_tasks,
             start_method=start_method,
@@ -144,10 +144,12 @@ class Pool(Generic[R]):
 
     def _end(self, exc_type: Optional[type[BaseException]]) -> None:
         """Let running items finish, unless what is raised is no mere error: a Ctrl-C is not to wait for them."""
-        if exc_type is None or issubclass(exc_type, (Exception, GeneratorExit)):
-            self._crew.close(self._settings.join_timeout)
-        else:
+        if exc_type is not None and not issubclass(exc_type, (Exception, GeneratorExit)):
             self._crew.terminate()
+            return
+        failures = self._crew.close(self._settings.join_timeout)
+        if exc_type is None:
+            report(failures, self._settings.behaviour)
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -202,7 +204,7 @@ class ResultIterator(Generic[R]):
 
     def _begin(self) -> Generator[R, None, None]:
         if self._results is None:
-            self.parent_obj._check_open()
+            self.parent_obj._check_free()
             self._iteration = self.parent_obj._iterate(self._input)
             self._results = self._iteration.results()
         return self._results
@@ -250,7 +252,3 @@ def _make_backend(settings: Settings) -> Backend:
     from mtasklite._backends.processes import ProcessBackend
 
     return ProcessBackend(settings.workers, settings.argument_type, is_timed, settings.start_method)
-
-
-def _seconds(name: str, value: Any, must_be_positive: bool) -> Optional[float]:
-    return None if value is None else _arguments.check_number(name, value, must_be_positive)

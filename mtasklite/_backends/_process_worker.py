@@ -91,7 +91,7 @@ class _ProcessWorker:
                 call = hire(self._receive_worker(), self._contract.argument_type, stack)
             except Exception as error:
                 self._tell(INIT_FAILED, self._codec.pack_error(error))
-                return
+                sys.exit(1)
             self._loop = WorkerLoop(call, self._inbox, self._board, self._send_run, self._contract.is_timed)
             self._loop.serve(lambda: self._tell(READY), self._unpack)
 

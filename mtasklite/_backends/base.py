@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Optional, Protocol
 
-from mtasklite._messages import Batch, Event, Receipt
+from mtasklite._messages import Batch, Event, InitFailed, Receipt
 
 
 class Backend(Protocol):
@@ -39,8 +39,12 @@ class Backend(Protocol):
     def cancel(self, slot: int) -> None:
         """Make a worker drop what it holds, but for the item that it is at; `Ready` will follow."""
 
-    def close(self, seconds: Optional[float]) -> None:
-        """End all workers: let them finish the item that they are at, at most so long, then terminate them."""
+    def close(self, seconds: Optional[float]) -> list[InitFailed]:
+        """End all workers: let them finish the item that they are at, at most so long, then terminate them.
+
+        Returns:
+            The workers that turned out not to have been made.
+        """
 
     def terminate(self) -> None:
         """End all workers at once."""

@@ -73,8 +73,9 @@ class InlineBackend:
         self._batches.clear()
         self._events = [Ready(0)]
 
-    def close(self, seconds: Optional[float]) -> None:
+    def close(self, seconds: Optional[float]) -> list[InitFailed]:
         self._leave_worker()
+        return []
 
     def terminate(self) -> None:
         self._leave_worker()

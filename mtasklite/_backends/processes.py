@@ -197,11 +197,13 @@ class ProcessBackend:
             self._waiter.remove(worker.connection)
             worker.process.kill()  # it closed its end; with nobody to talk to it is as good as dead
             worker.connection.close()
-        elif not worker.is_leaving:
+        else:
             self._understand(worker, message, events)
 
     def _understand(self, worker: _Worker, message: bytes, events: list[Event]) -> None:
         tag = _wire.tag_of(message)
+        if worker.is_leaving and tag != protocol.INIT_FAILED:
+            return
         head, values, failures = _wire.unpack(message)
         if tag == protocol.RUN:
             first, busy_seconds, packed = head
@@ -239,22 +241,26 @@ class ProcessBackend:
             message = worker.receive()
             if message is None:
                 break
-            if not worker.is_leaving:
-                self._understand(worker, message, events)
+            self._understand(worker, message, events)
         worker.process.join()
         exitcode = worker.process.exitcode
         self._forget(worker)
-        if worker.is_leaving:
-            return
-        del self._by_slot[worker.slot]
-        reason = signal_name(exitcode) or f"exit code {exitcode}"
-        if worker.is_up:
+        if not worker.is_leaving:
+            del self._by_slot[worker.slot]
+        if not worker.is_up and exitcode != 0:
+            error = worker.init_error or self._death_error(worker.slot, exitcode)
+            events.append(InitFailed(worker.slot, error))
+        elif not worker.is_leaving:
             current = int(self._board.of(worker.slot)[0])
+            reason = _how_it_ended(exitcode)
             events.append(Lost(worker.slot, current if current >= 0 else None, exitcode, reason))
-            return
-        text = f"worker {worker.slot} died while it was being made: {reason}"
-        error = worker.init_error or WorkerDiedError(text, exitcode, worker.slot)
-        events.append(InitFailed(worker.slot, error))
+
+    def _death_error(self, slot: int, exitcode: Optional[int]) -> WorkerDiedError:
+        text = f"worker {slot} died while it was being made: {_how_it_ended(exitcode)}"
+        if not self._is_forking:
+            text += "; a script that starts workers by spawn or forkserver must do so under"
+            text += ' `if __name__ == "__main__":`, for each worker imports it'
+        return WorkerDiedError(text, exitcode, slot)
 
     def _forget(self, worker: _Worker) -> None:
         self._living.discard(worker)
@@ -273,9 +279,10 @@ class ProcessBackend:
         worker.is_leaving = True
         worker.tell(protocol.STOP)
 
-    def close(self, seconds: Optional[float]) -> None:
+    def close(self, seconds: Optional[float]) -> list[InitFailed]:
+        events: list[Event] = []
         if os.getpid() != self._owner:
-            return  # a copy in a forked child: the workers are not its own
+            return []  # a copy in a forked child: the workers are not its own
         for slot in list(self._by_slot):
             self.retire(slot)
         end = None if seconds is None else time.monotonic() + seconds
@@ -283,24 +290,21 @@ class ProcessBackend:
             seconds_left = None if end is None else end - time.monotonic()
             if seconds_left is not None and seconds_left <= 0:
                 break
-            self.poll(seconds_left)
+            events += self.poll(seconds_left)
         self.terminate()
+        return [event for event in events if isinstance(event, InitFailed)]
 
     def terminate(self) -> None:
         if os.getpid() != self._owner or not self._finalize.still_active():
             return
-        self._finalize.cancel()
-        ended = list(self._living)
-        _terminate(self._living)
-        for worker in ended:
-            self._forget(worker)
+        self._finalize()
         self._by_slot.clear()
         self._waiter.close()
         self._board.close()
 
 
 def _terminate(living: set[_Worker]) -> None:
-    """End processes at once: with SIGTERM, or SIGKILL if that is not enough."""
+    """End processes at once, with SIGTERM, or SIGKILL if that is not enough, and give back what they held."""
     for worker in living:
         worker.process.terminate()
     end = time.monotonic() + GRACE_SECONDS
@@ -309,6 +313,12 @@ def _terminate(living: set[_Worker]) -> None:
     for worker in living:
         worker.process.kill()
         worker.process.join()
+        worker.release()
+    living.clear()
+
+
+def _how_it_ended(exitcode: Optional[int]) -> str:
+    return signal_name(exitcode) or f"exit code {exitcode}"
 
 
 def _death_handle(process: Any) -> Any:

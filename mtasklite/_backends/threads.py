@@ -153,13 +153,15 @@ class ThreadBackend:
     def cancel(self, slot: int) -> None:
         self._by_slot[slot].inbox.cancel()
 
-    def close(self, seconds: Optional[float]) -> None:
+    def close(self, seconds: Optional[float]) -> list[InitFailed]:
         for slot in list(self._by_slot):
             self.retire(slot)
         end = None if seconds is None else time.monotonic() + seconds
         for worker in self._leaving:
             worker.thread.join(None if end is None else max(0.0, end - time.monotonic()))
         self._leaving.clear()
+        said = [self._events.get_nowait()[1] for _ in range(self._events.qsize())]
+        return [event for event in said if isinstance(event, InitFailed)]
 
     def terminate(self) -> None:
         self.close(0)
