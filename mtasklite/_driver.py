@@ -5,139 +5,24 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any, Callable, Optional
 
-from mtasklite._backends.base import Backend
-from mtasklite._engine import Engine, Rules, init_error
-from mtasklite._messages import Event, InitFailed, Lost, Ready, Run
-from mtasklite._slots import Slot
+from mtasklite._crew import Crew
+from mtasklite._engine import Engine, Rules
+from mtasklite._faults import init_error
+from mtasklite._messages import Event, InitFailed, Ready, Run
+from mtasklite._reader import Reader
 from mtasklite._window import UNLIMITED
 from mtasklite.constants import ExceptionBehaviour
 from mtasklite.errors import PoolClosedError, WorkerInitError
 
-READ_SECONDS = 0.005
-"""A batch is closed so long after its first item was read, so that a slow input holds nothing up."""
-
 HAND_OUT_SECONDS = 0.005
 """Results are handed out in portions of about so much of the consumer's time; then the workers are looked after."""
 
-INSTANT_TYPES = (list, tuple, range, str, bytes)
-"""Inputs of these very types can neither take time nor raise."""
-
 MAX_PORTION = 1 << 15
 GROWTH = 4
-
-
-class Crew:
-    """The workers of a pool, from their start to their end.
-
-    Args:
-        make_backend: Makes the backend; called at each start.
-        n_workers: Number of slots.
-        max_tasks: Items after which a worker is replaced.
-
-    Attributes:
-        backend: What runs them; ``None`` while they are not running.
-        is_busy: Whether an iteration is under way.
-        next_number: Sequence number for the next item read.
-        vacant: Slots that a worker is to be started in.
-    """
-
-    def __init__(self, make_backend: Callable[[], Backend], n_workers: int, max_tasks: Optional[int]) -> None:
-        self._make_backend = make_backend
-        self._n_workers = n_workers
-        self._max_tasks = max_tasks
-        self.backend: Optional[Backend] = None
-        self.is_busy = False
-        self.slots: list[Slot] = []
-        self.vacant: set[int] = set()
-        self.next_number = 0
-
-    def start(self) -> Backend:
-        """Start the workers that are not running, and return the backend."""
-        if self.backend is None:
-            self.backend = self._make_backend()
-            self.slots = [Slot(index, self._max_tasks) for index in range(self._n_workers)]
-            self.vacant = set(range(self._n_workers))
-        while self.vacant:
-            self.backend.start(self.vacant.pop())
-        return self.backend
-
-    def check_free(self) -> None:
-        """Raise if an iteration is under way."""
-        if self.is_busy:
-            raise RuntimeError(
-                "another iteration over this pool is under way:"
-                " exhaust or close its iterator first, or make a second pool"
-            )
-
-    def close(self, seconds: Optional[float]) -> list[InitFailed]:
-        """End the workers: let them finish what they are at, at most so long.
-
-        Returns:
-            The workers that turned out not to have been made.
-        """
-        backend, self.backend = self.backend, None
-        if backend is None:
-            return []
-        try:
-            return backend.close(seconds)
-        except BaseException:
-            backend.terminate()
-            raise
-
-    def terminate(self) -> None:
-        """End the workers at once."""
-        backend, self.backend = self.backend, None
-        if backend is not None:
-            backend.terminate()
-
-
-class Reader:
-    """Reads an input a batch at a time.
-
-    Args:
-        iterable: The input.
-
-    Attributes:
-        error: What the input raised, if it did.
-        is_instant: Whether reading surely takes no time.
-    """
-
-    def __init__(self, iterable: Iterable[Any]) -> None:
-        self.error: Optional[Exception] = None
-        self.is_instant = type(iterable) in INSTANT_TYPES
-        try:
-            self._iterator: Iterator[Any] = iter(iterable)
-        except Exception as error:
-            self.error = error
-            self._iterator = iter(())
-
-    def read(self, n_items: int) -> tuple[list[Any], bool]:
-        """Read at most so many items, fewer if that takes long.
-
-        Returns:
-            The items, and whether the input has ended.
-        """
-        items: list[Any] = []
-        if self.error is not None:
-            return items, True
-        if self.is_instant:
-            items = list(islice(self._iterator, n_items))
-            return items, len(items) < n_items
-        clock = time.monotonic
-        closes_at = clock() + (READ_SECONDS if n_items < UNLIMITED else float("inf"))
-        try:
-            for item in self._iterator:
-                items.append(item)
-                if len(items) >= n_items or clock() >= closes_at:
-                    return items, False
-        except Exception as error:
-            self.error = error
-        return items, True
 
 
 class Iteration:
@@ -180,9 +65,11 @@ class Iteration:
         try:
             engine = self._begin()
             portion = _Portion()
+            has_supplied = False
             while True:
                 self._exchange(engine, wait=False)
-                has_supplied = self._supply(engine)
+                results_first = engine.has_outcomes and (has_supplied or self._reader.is_slow)
+                has_supplied = self._supply(engine, may_read=not results_first)
                 values = engine.take(portion.size)
                 if values:
                     started_at = time.monotonic()
@@ -234,15 +121,15 @@ class Iteration:
                 self._backend.cancel(index)
         return []
 
-    def _supply(self, engine: Engine) -> bool:
+    def _supply(self, engine: Engine, may_read: bool) -> bool:
         """Give workers what they want; return whether any got something.
 
-        After a read that may have taken time, results come first.
+        After a read that may have taken time, results come first: one that is ready never waits for a second read.
         """
         has_supplied = False
         while True:
             want = engine.next_want()
-            if want is None:
+            if want is None or (want.must_read and not may_read):
                 return has_supplied
             if want.must_read:
                 self._read(engine, want.n_items)
@@ -289,10 +176,12 @@ class Iteration:
         elif isinstance(event, InitFailed):
             engine.on_init_failed(event)
             self._unreported.append(event)
-        elif isinstance(event, Lost):
-            engine.on_lost(event)
-            if self._crew.slots[event.slot].is_live:
+        else:
+            given_up = engine.on_lost(event)
+            if given_up is None:
                 self._crew.vacant.add(event.slot)
+            else:
+                self._unreported.append(given_up)
 
 
 def report(failures: Sequence[InitFailed], behaviour: ExceptionBehaviour) -> None:

@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from mtasklite._batching import MAX_BATCH_ITEMS
+from mtasklite._faults import death_error, init_error, late_error
 from mtasklite._messages import Batch, InitFailed, Lost, Ready, Receipt, Run
 from mtasklite._outlet import AsTheyCome, InOrder, Outlet
 from mtasklite._slots import Sent, Slot
 from mtasklite._window import MAX_BATCH_BYTES, UNLIMITED, Window
 from mtasklite.constants import ExceptionBehaviour
-from mtasklite.errors import DeferredExceptions, TaskTimeoutError, WorkerDiedError, WorkerInitError
+from mtasklite.errors import DeferredExceptions, WorkerInitError
 
 MAX_IDLE_DEATHS = 3
 """A worker that dies this often in a row with no item done is given up, so that nothing respawns for ever."""
@@ -177,7 +178,7 @@ class Engine:
         deferred = None
         if self._deferred:
             deferred = DeferredExceptions(*(self._deferred[number] for number in sorted(self._deferred)))
-        if self._input_error is not None and deferred is not None:
+        if self._input_error is not None and deferred is not None and self._input_error.__cause__ is None:
             self._input_error.__cause__ = deferred
         return self._input_error or deferred
 
@@ -209,10 +210,21 @@ class Engine:
 
     def on_init_failed(self, event: InitFailed) -> None:
         """Take in that a worker could not be made: its slot stays empty."""
-        self._give_up(self._slots[event.slot], event.error)
+        slot = self._slots[event.slot]
+        slot.is_live = False
+        self._n_live -= 1
+        self._items_ahead -= slot.pace.items_ahead
+        self._place(slot)
+        if self._n_live and self._rules.behaviour is not ExceptionBehaviour.IMMEDIATE:
+            return
+        self._failure = self._failure or init_error(slot.index, event.error, is_any_left=self._n_live > 0)
 
-    def on_lost(self, event: Lost) -> None:
-        """Take in that a worker is gone: what may have run fails, what had surely not started is queued again."""
+    def on_lost(self, event: Lost) -> Optional[InitFailed]:
+        """Take in that a worker is gone: what may have run fails, what had surely not started is queued again.
+
+        Returns:
+            That the slot was given up, if it was.
+        """
         slot = self._slots[event.slot]
         may_have_run, not_started = slot.split(event.current)
         for sent in slot.batches:
@@ -223,9 +235,15 @@ class Engine:
         self._place(slot)
         self._queue.extendleft(reversed(not_started))
         for number, item in may_have_run:
-            self._fail(number, item, self._loss_error(event, number, is_late=number == late_item))
-        if slot.idle_deaths >= MAX_IDLE_DEATHS:
-            self._give_up(slot, self._loss_error(event, None))
+            index = number - self._base
+            is_late = number == late_item
+            error = late_error(event, index, self._rules.task_timeout) if is_late else death_error(event, index)
+            self._fail(number, item, error)
+        if slot.idle_deaths < MAX_IDLE_DEATHS:
+            return None
+        given_up = InitFailed(slot.index, death_error(event))
+        self.on_init_failed(given_up)
+        return given_up
 
     def late_slots(self, running: Sequence[tuple[int, int, float]], now: float) -> tuple[list[int], float]:
         """Say which workers are past `task_timeout`, and when to ask again.
@@ -244,7 +262,8 @@ class Engine:
         seconds_left = limit
         for index, number, since in running:
             slot = self._slots[index]
-            if not slot.holds(number):
+            is_abandoned = number < self._base and not slot.is_ready
+            if not slot.holds(number) and not is_abandoned:
                 continue
             if now - since >= limit:
                 slot.late_item = number
@@ -319,30 +338,3 @@ class Engine:
         if self._rules.behaviour is ExceptionBehaviour.DEFERRED:
             self._deferred[number] = error
         self._settle(number, [error])
-
-    def _loss_error(self, event: Lost, number: Optional[int], is_late: bool = False) -> Exception:
-        item = None if number is None else number - self._base
-        if is_late:
-            limit = self._rules.task_timeout
-            text = f"item {item} ran longer than `task_timeout`, {limit} s; worker {event.slot} was replaced"
-            return TaskTimeoutError(text, limit, event.slot, item)
-        where = "before it was at any item" if item is None else f"while it held item {item}"
-        text = f"worker {event.slot} died {where}: {event.reason}"
-        return WorkerDiedError(text, event.exitcode, event.slot, item)
-
-    def _give_up(self, slot: Slot, cause: BaseException) -> None:
-        slot.is_live = False
-        self._n_live -= 1
-        self._items_ahead -= slot.pace.items_ahead
-        self._place(slot)
-        if self._n_live and self._rules.behaviour is not ExceptionBehaviour.IMMEDIATE:
-            return
-        self._failure = self._failure or init_error(slot.index, cause, is_any_left=self._n_live > 0)
-
-
-def init_error(index: int, cause: BaseException, is_any_left: bool) -> WorkerInitError:
-    """Return the error that says that a worker could not be made."""
-    which = f"worker {index} could not be made" if is_any_left else "no worker could be made"
-    error = WorkerInitError(f"{which}: {type(cause).__name__}: {cause}")
-    error.__cause__ = cause
-    return error

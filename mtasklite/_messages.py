@@ -79,8 +79,8 @@ class Lost:
 
     Attributes:
         slot: The worker.
-        current: Sequence number of the item that it started last; items sent after that one had not started.
-            ``None`` if it had started none.
+        current: Sequence number of the item that it was at; items sent after that one had not started. ``None`` if
+            it was at none.
         exitcode: As in ``multiprocess.Process.exitcode``; ``None`` where there is none.
         reason: How it ended, for the error's text.
     """

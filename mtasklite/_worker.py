@@ -20,7 +20,7 @@ from mtasklite.delayed_init import ShellObject
 FLUSH_SECONDS = 0.010
 
 BOARD_FIELDS = 2
-"""Numbers that a worker has on the status board: sequence number of its item (-1 before the first), its start."""
+"""Numbers that a worker has on the status board: sequence number of its item (-1: at none), its start."""
 
 SendRun = Callable[[int, list[Any], dict[int, Exception], float], None]
 
@@ -121,6 +121,7 @@ class WorkerLoop:
                 return
             if message is Inbox.CANCELLED:
                 self._inbox.is_cancelled = False
+                self._board[0] = -1
                 say_ready()
                 continue
             self.is_amid_batch = True  # as long as its size is not known
@@ -144,6 +145,7 @@ class WorkerLoop:
         finally:
             self.is_amid_batch = False
             self.flush()
+        self._board[0] = -1  # not where an exit of the worker ends the batch: its item must be known
 
     def _work_on(self, number: int, items: list[Any]) -> None:
         call, board, inbox, is_timed = self._call, self._board, self._inbox, self._is_timed
@@ -152,9 +154,9 @@ class WorkerLoop:
         for item in items:
             if inbox.is_cancelled:
                 return
-            board[0] = number
             if is_timed:
-                board[1] = now
+                board[1] = now  # first, so that no one sees the new item with the old time
+            board[0] = number
             try:
                 add(call(item))
             except Exception as error:

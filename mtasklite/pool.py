@@ -10,7 +10,8 @@ from typing import Any, Callable, Generic, Optional, TypeVar, Union
 from mtasklite import _arguments
 from mtasklite._arguments import Default, Settings
 from mtasklite._backends.base import Backend
-from mtasklite._driver import Crew, Iteration, report
+from mtasklite._crew import Crew
+from mtasklite._driver import Iteration, report
 from mtasklite._engine import Rules
 from mtasklite.constants import ArgumentPassing, ExceptionBehaviour
 from mtasklite.errors import PoolClosedError

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Generator, Iterable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Any, Callable, Generic, Optional, TypeVar, Union
+from weakref import ref
 
 import tqdm.auto
 
@@ -33,29 +35,13 @@ class ProgressIterator(Generic[R]):
 
     def __init__(self, pool_obj: ResultIterator[R], tqdm_class: Any, tqdm_kwargs: dict[str, Any]) -> None:
         self.pool_obj = pool_obj
-        self._tqdm_class = tqdm_class
-        self._tqdm_kwargs = tqdm_kwargs
-        self._bar: Any = None
+        self._bar = _Bar(pool_obj, tqdm_class, tqdm_kwargs)
         self._results: Optional[Generator[R, None, None]] = None
 
     @property
     def tqdm_obj(self) -> Any:
         """The progress bar; made when first asked for, at the latest with the first result."""
-        if self._bar is None:
-            self._bar = self._tqdm_class(self._count_errors(), **self._tqdm_kwargs)
-        return self._bar
-
-    def _count_errors(self) -> Iterator[R]:
-        shown = 0
-        for value in self.pool_obj:
-            if self.pool_obj.n_errors != shown:
-                shown = self.pool_obj.n_errors
-                self._show_errors(shown)
-            yield value
-
-    def _show_errors(self, count: int) -> None:
-        if hasattr(self._bar, "set_postfix"):
-            self._bar.set_postfix(errors=count, refresh=False)
+        return self._bar.tqdm_obj
 
     def __len__(self) -> int:
         return len(self.pool_obj)
@@ -68,21 +54,12 @@ class ProgressIterator(Generic[R]):
 
     def _begin(self) -> Generator[R, None, None]:
         if self._results is None:
-            self._results = self._generate()
+            self._results = _iterate(self._bar)
         return self._results
-
-    def _generate(self) -> Generator[R, None, None]:
-        try:
-            self.pool_obj.start()
-            yield from self.tqdm_obj
-        finally:
-            self.close()
 
     def close(self) -> None:
         """Stop; running items are let finish, as `join_timeout` says."""
-        self.pool_obj.close()
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.close()
 
     def __enter__(self) -> ProgressIterator[R]:
         self.pool_obj.__enter__()
@@ -98,6 +75,52 @@ class ProgressIterator(Generic[R]):
             self.pool_obj.__exit__(exc_type, exc_value, traceback)
         finally:
             self.close()
+
+
+class _Bar(Generic[R]):
+    """A progress bar that is made late, and what it goes over.
+
+    Nothing here refers back to the iterator that the user holds, nor the bar's input to the bar: a loop that is left
+    with ``break`` must drop the last reference to all of it, for workers and bar to end there and then.
+    """
+
+    def __init__(self, pool_obj: ResultIterator[R], tqdm_class: Any, tqdm_kwargs: dict[str, Any]) -> None:
+        self.pool_obj = pool_obj
+        self._make = partial(tqdm_class, **tqdm_kwargs)
+        self._tqdm_obj: Any = None
+
+    @property
+    def tqdm_obj(self) -> Any:
+        if self._tqdm_obj is None:
+            references: list[ref[Any]] = []
+            self._tqdm_obj = self._make(_count_errors(self.pool_obj, references))
+            references.append(ref(self._tqdm_obj))
+        return self._tqdm_obj
+
+    def close(self) -> None:
+        self.pool_obj.close()
+        if self._tqdm_obj is not None:
+            self._tqdm_obj.close()
+
+
+def _iterate(bar: _Bar[R]) -> Generator[R, None, None]:
+    try:
+        bar.pool_obj.start()
+        yield from bar.tqdm_obj
+    finally:
+        bar.close()
+
+
+def _count_errors(pool_obj: ResultIterator[R], references: list[ref[Any]]) -> Iterator[R]:
+    """Yield the results, and show on the bar, the one reference, how many of the items have failed."""
+    shown = 0
+    for value in pool_obj:
+        if pool_obj.n_errors != shown:
+            shown = pool_obj.n_errors
+            tqdm_obj: Any = references[0]()
+            if hasattr(tqdm_obj, "set_postfix"):
+                tqdm_obj.set_postfix(errors=shown, refresh=False)
+        yield value
 
 
 def make_pqdm(use_threads: bool) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -62,7 +62,8 @@ def main(connection: Any, board: Board, contract: Contract, not_ours: Iterable[A
             not learn of each other's end.
     """
     for other in not_ours:
-        other.close()
+        with suppress(OSError):
+            other.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a forked handler would do the parent's clean-up here
     if hasattr(signal, "pthread_sigmask"):

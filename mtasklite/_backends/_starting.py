@@ -24,6 +24,13 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
+def no_process_starts() -> Iterator[None]:
+    """Close descriptors inside of this: a child forked amid it would close them again, or another's in their place."""
+    with _lock:
+        yield
+
+
+@contextmanager
 def undisturbed() -> Iterator[None]:
     """Start a process inside of this.
 

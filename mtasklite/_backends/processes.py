@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Optional
+from typing import Any, Optional, cast
 from weakref import WeakSet
 
 import multiprocess
@@ -30,7 +30,7 @@ import multiprocess.util
 from mtasklite import _wire
 from mtasklite._backends import _process_worker as protocol
 from mtasklite._backends._board import Board, size_of
-from mtasklite._backends._starting import undisturbed
+from mtasklite._backends._starting import no_process_starts, undisturbed
 from mtasklite._backends._waiting import make_waiter
 from mtasklite._byvalue import names_in_main
 from mtasklite._messages import Batch, Event, InitFailed, Lost, Ready, Receipt, Run
@@ -84,10 +84,20 @@ class _Worker:
 
     def release(self) -> None:
         """Give back what the ended process held here."""
-        self.connection.close()
-        if self.death_handle != self.process.sentinel:
-            os.close(self.death_handle)
-        self.process.close()
+        with no_process_starts():
+            self.connection.close()
+            if self.death_handle != self.process.sentinel:
+                os.close(self.death_handle)
+            self.process.close()
+
+    def reap(self) -> Optional[int]:
+        """Wait for the process's end, and return its exit code."""
+        self.process.join()
+        # Another thread that starts a process collects all that have ended, and may be amid collecting this one.
+        end = time.monotonic() + GRACE_SECONDS
+        while self.process.exitcode is None and time.monotonic() < end:
+            time.sleep(0.001)
+        return cast("Optional[int]", self.process.exitcode)
 
 
 class ProcessBackend:
@@ -196,7 +206,8 @@ class ProcessBackend:
         if message is None:
             self._waiter.remove(worker.connection)
             worker.process.kill()  # it closed its end; with nobody to talk to it is as good as dead
-            worker.connection.close()
+            with no_process_starts():
+                worker.connection.close()
         else:
             self._understand(worker, message, events)
 
@@ -242,8 +253,7 @@ class ProcessBackend:
             if message is None:
                 break
             self._understand(worker, message, events)
-        worker.process.join()
-        exitcode = worker.process.exitcode
+        exitcode = worker.reap()
         self._forget(worker)
         if not worker.is_leaving:
             del self._by_slot[worker.slot]
@@ -312,7 +322,7 @@ def _terminate(living: set[_Worker]) -> None:
         worker.process.join(max(0.0, end - time.monotonic()))
     for worker in living:
         worker.process.kill()
-        worker.process.join()
+        worker.reap()
         worker.release()
     living.clear()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack
 from queue import Empty, SimpleQueue
@@ -82,6 +83,7 @@ class ThreadBackend:
         self._by_slot: dict[int, _Worker] = {}
         self._leaving: list[_Worker] = []
         self._events: SimpleQueue[tuple[_Worker, Event]] = SimpleQueue()
+        weakref.finalize(self, _stop_all, self._by_slot).atexit = False
 
     def start(self, slot: int) -> None:
         worker = _Worker(slot, self._workers[slot], self._argument_type, self._is_timed, self._events)
@@ -165,3 +167,9 @@ class ThreadBackend:
 
     def terminate(self) -> None:
         self.close(0)
+
+
+def _stop_all(by_slot: dict[int, _Worker]) -> None:
+    """Let the threads of a backend end that was dropped without being closed."""
+    for worker in by_slot.values():
+        worker.inbox.stop()

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Callable, Optional
 
-from mtasklite._driver import Crew, Iteration
+from mtasklite._crew import Crew
+from mtasklite._driver import Iteration
 from mtasklite._engine import Engine, Rules
 from mtasklite._messages import Batch, Event, InitFailed, Lost, Ready, Receipt, Run
 from mtasklite._slots import Sent, Slot
@@ -194,6 +195,9 @@ class ScriptedBackend:
         sent: Slot and items of each batch.
         waits: Seconds of each wait that was let happen.
         starts: How often an item may have been called with, by sequence number.
+        seconds_each: How long the workers say that an item took.
+        item_bytes: Pickled size of each item.
+        failed_at_close: What `close` says of workers that had still been under construction.
     """
 
     max_ahead_bytes = 1 << 16
@@ -212,6 +216,8 @@ class ScriptedBackend:
         self.waits: list[Optional[float]] = []
         self.starts: Counter[int] = Counter()
         self.seconds_each = 1.0
+        self.item_bytes = 0
+        self.failed_at_close: list[InitFailed] = []
 
     # ---- the protocol
 
@@ -227,7 +233,7 @@ class ScriptedBackend:
         self.sent.append((slot, batch.items))
         worker.held += enumerate(batch.items, batch.first)
         worker.ends.append(batch.first + len(batch.items))
-        return Receipt()
+        return Receipt(self.item_bytes * len(batch.items))
 
     def poll(self, seconds: Optional[float]) -> list[Event]:
         self._n_polls += 1
@@ -265,8 +271,9 @@ class ScriptedBackend:
         worker.held.clear()
         worker.ends.clear()
 
-    def close(self, seconds: Optional[float]) -> None:
+    def close(self, seconds: Optional[float]) -> list[InitFailed]:
         self.calls.append("close")
+        return self.failed_at_close
 
     def terminate(self) -> None:
         self.calls.append("terminate")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from unittest import mock
 
@@ -9,8 +10,10 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from mtasklite import _driver
-from mtasklite._driver import MAX_PORTION, Reader, _Portion
+from mtasklite import _driver, _reader
+from mtasklite._driver import MAX_PORTION, _Portion
+from mtasklite._messages import InitFailed
+from mtasklite._reader import Reader
 from mtasklite._window import UNLIMITED
 from mtasklite.errors import (
     DeferredExceptions,
@@ -30,11 +33,19 @@ from mtasklite.tests.scripted import (
 )
 
 
+@contextlib.contextmanager
+def patched_time(clock):
+    """Let the driver and the reader go by a scripted clock."""
+    with mock.patch.object(_driver, "time", clock), mock.patch.object(_reader, "time", clock):
+        yield
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """The driver's clock."""
     fake = FakeClock()
     monkeypatch.setattr(_driver, "time", fake)
+    monkeypatch.setattr(_reader, "time", fake)
     return fake
 
 
@@ -266,6 +277,21 @@ def test_nothing_respawns_for_ever_when_workers_die_idle(clock):
     assert backend.calls == [("start", 0)] * 3
 
 
+def test_given_up_worker_is_not_replaced_when_others_live(clock):
+    """A slot whose workers die idle again and again stays empty, and the others do the work."""
+
+    def die_idle(backend):
+        backend.ready(0)
+        backend.lose(0, n_started=0)
+
+    backend = ScriptedBackend(followed(*[die_idle] * 3))
+    with pytest.warns(RuntimeWarning, match=r"^worker 0 .*WorkerDiedError: worker 0 died before it was at any item"):
+        results, error = results_of(make_iteration(make_crew(backend, 2), range(3)))
+    assert (results, error) == ([done(0), done(1), done(2)], None)
+    assert backend.calls.count(("start", 0)) == 3
+    assert backend.calls.count(("start", 1)) == 1
+
+
 def test_spent_worker_is_retired_and_replaced(clock):
     """A worker that has done its quota ends in good order, and another takes its place."""
     backend = ScriptedBackend()
@@ -281,6 +307,34 @@ def test_others_work_when_a_worker_cannot_be_made(clock):
         results = list(make_iteration(make_crew(backend, 2), range(3)).results())
     assert results == [done(0), done(1), done(2)]
     assert caught[0].filename == __file__
+
+
+def close_with_failure(behaviour, source):
+    """Do all with one worker while the other's constructor raises only at the end; return results and error."""
+    backend = ScriptedBackend(followed(lambda b: b.ready(0)))
+    backend.failed_at_close = [InitFailed(1, FailedError("constructor"))]
+    return results_of(make_iteration(make_crew(backend, 2), source, leaves_crew=False, behaviour=behaviour))
+
+
+def test_constructor_that_raised_at_the_end_is_warned_of(clock):
+    """A worker that turned out not to be made when all was done is not passed over."""
+    with pytest.warns(RuntimeWarning, match="worker 1 could not be made"):
+        assert close_with_failure("ignore", [0]) == ([done(0)], None)
+
+
+def test_constructor_that_raised_at_the_end_is_raised_when_immediate(clock):
+    """In mode `immediate` a worker that could not be made is an error also when the others did all the work."""
+    results, error = close_with_failure("immediate", [0])
+    assert results == [done(0)]
+    assert isinstance(error, WorkerInitError)
+    assert isinstance(error.__cause__, FailedError)
+
+
+def test_constructor_that_raised_at_the_end_is_warned_of_when_the_input_raised(clock):
+    """The error of the input is raised, and the worker that could not be made is warned of."""
+    error = FailedError("input")
+    with pytest.warns(RuntimeWarning, match="worker 1 could not be made"):
+        assert close_with_failure("immediate", Input([0], on_read=raising(error))) == ([], error)
 
 
 def test_no_warning_is_given_when_the_error_is_raised(clock):
@@ -311,6 +365,16 @@ def test_batch_is_no_larger_than_the_backend_takes(clock):
     backend.max_batch_items = 3
     results_of(make_iteration(make_crew(backend), range(50)))
     assert max(len(items) for _, items in backend.sent) == 3
+
+
+def test_batch_behind_another_is_no_larger_than_the_backend_allows(clock):
+    """The backend's own limit on what is queued behind a batch holds."""
+    backend = ScriptedBackend()
+    backend.seconds_each, backend.item_bytes, backend.max_ahead_bytes = 1e-6, 100, 300
+    results_of(make_iteration(make_crew(backend), range(1000), window=1000))
+    sizes = [len(items) for _, items in backend.sent]
+    assert max(sizes) > 50
+    assert max(map(min, zip(sizes, sizes[1:]))) <= 4  # the first batch behind another was sent before any was weighed
 
 
 # ---- timeouts
@@ -412,6 +476,14 @@ def test_portions_grow_fourfold_when_the_consumer_is_quick():
         seen.append(portion.size)
         portion.adapt(portion.size, 0.0)
     assert seen == [1, 4, 16, 64, 256, 1024, 4096, 16384, MAX_PORTION]
+
+
+def test_portions_have_a_most_when_the_consumer_takes_hardly_any_time():
+    """No speed of the consumer makes a portion larger than its cap."""
+    portion = _Portion()
+    portion.size = MAX_PORTION
+    portion.adapt(MAX_PORTION, 1e-9)
+    assert portion.size == MAX_PORTION
 
 
 def test_portions_shrink_at_once_when_the_consumer_is_slow():
@@ -639,7 +711,7 @@ def run_all(backend, iteration, source, window, clock):
     results, error = [], None
     held_most = [0]
     source._on_read = lambda item: held_most.append(source.n_read + 1 - len(results))
-    with mock.patch.object(_driver, "time", clock), warnings.catch_warnings():
+    with patched_time(clock), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         try:
             for result in iteration.results():
@@ -725,7 +797,7 @@ def test_iterations_do_not_touch_each_other_whenever_they_are_abandoned(data):
         n_taken = draw(st.integers(0, len(items)))
         results = make_iteration(crew, items, retries=2, is_unordered=draw(st.booleans())).results()
         taken = []
-        with mock.patch.object(_driver, "time", FakeClock()):
+        with patched_time(FakeClock()):
             for _ in range(n_taken):
                 taken.append(next(results))
         results.close()

@@ -599,6 +599,13 @@ def test_lost_worker_gets_nothing_until_its_successor_is_up():
     assert bench.supply() == [(0, [1])]
 
 
+def test_worker_that_was_lost_idle_gets_nothing():
+    """A worker that was waiting for a batch when it died is not waiting any more."""
+    bench = Bench()
+    bench.engine.on_lost(Lost(0, None, -9, "SIGKILL"))
+    assert bench.engine.next_want() is None
+
+
 def test_loss_ends_the_iteration_when_immediate():
     """In mode `immediate` the loss of an item's worker is raised as any other failure."""
     bench = Bench(behaviour="immediate")

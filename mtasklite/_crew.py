@@ -1,0 +1,75 @@
+"""The workers of a pool as a whole: started, and ended, together."""
+
+from __future__ import annotations
+
+from typing import Callable, Optional
+
+from mtasklite._backends.base import Backend
+from mtasklite._messages import InitFailed
+from mtasklite._slots import Slot
+
+
+class Crew:
+    """The workers of a pool, from their start to their end.
+
+    Args:
+        make_backend: Makes the backend; called at each start.
+        n_workers: Number of slots.
+        max_tasks: Items after which a worker is replaced.
+
+    Attributes:
+        backend: What runs them; ``None`` while they are not running.
+        is_busy: Whether an iteration is under way.
+        next_number: Sequence number for the next item read.
+        vacant: Slots that a worker is to be started in.
+    """
+
+    def __init__(self, make_backend: Callable[[], Backend], n_workers: int, max_tasks: Optional[int]) -> None:
+        self._make_backend = make_backend
+        self._n_workers = n_workers
+        self._max_tasks = max_tasks
+        self.backend: Optional[Backend] = None
+        self.is_busy = False
+        self.slots: list[Slot] = []
+        self.vacant: set[int] = set()
+        self.next_number = 0
+
+    def start(self) -> Backend:
+        """Start the workers that are not running, and return the backend."""
+        if self.backend is None:
+            self.backend = self._make_backend()
+            self.slots = [Slot(index, self._max_tasks) for index in range(self._n_workers)]
+            self.vacant = set(range(self._n_workers))
+        for index in sorted(self.vacant):
+            self.backend.start(index)
+            self.vacant.discard(index)
+        return self.backend
+
+    def check_free(self) -> None:
+        """Raise if an iteration is under way."""
+        if self.is_busy:
+            raise RuntimeError(
+                "another iteration over this pool is under way:"
+                " exhaust or close its iterator first, or make a second pool"
+            )
+
+    def close(self, seconds: Optional[float]) -> list[InitFailed]:
+        """End the workers: let them finish what they are at, at most so long.
+
+        Returns:
+            The workers that turned out not to have been made.
+        """
+        backend, self.backend = self.backend, None
+        if backend is None:
+            return []
+        try:
+            return backend.close(seconds)
+        except BaseException:
+            backend.terminate()
+            raise
+
+    def terminate(self) -> None:
+        """End the workers at once."""
+        backend, self.backend = self.backend, None
+        if backend is not None:
+            backend.terminate()

@@ -1,0 +1,29 @@
+"""The errors that say what befell a worker: it could not be made, it died, it took too long."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from mtasklite._messages import Lost
+from mtasklite.errors import TaskTimeoutError, WorkerDiedError, WorkerInitError
+
+
+def init_error(slot: int, cause: BaseException, is_any_left: bool) -> WorkerInitError:
+    """Return the error of a worker that could not be made, raised from what its constructor raised."""
+    which = f"worker {slot} could not be made" if is_any_left else "no worker could be made"
+    error = WorkerInitError(f"{which}: {type(cause).__name__}: {cause}")
+    error.__cause__ = cause
+    return error
+
+
+def death_error(event: Lost, item_index: Optional[int] = None) -> WorkerDiedError:
+    """Return the error of an item that a worker held when it died, or of the worker if it was at none."""
+    where = "before it was at any item" if item_index is None else f"while it held item {item_index}"
+    text = f"worker {event.slot} died {where}: {event.reason}"
+    return WorkerDiedError(text, event.exitcode, event.slot, item_index)
+
+
+def late_error(event: Lost, item_index: int, limit: Optional[float]) -> TaskTimeoutError:
+    """Return the error of an item that ran longer than the limit."""
+    text = f"item {item_index} ran longer than `task_timeout`, {limit} s; worker {event.slot} was replaced"
+    return TaskTimeoutError(text, limit, event.slot, item_index)
