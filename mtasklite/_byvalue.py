@@ -15,19 +15,50 @@ import io
 import os
 import pickle
 import sys
+import threading
+import typing
 from itertools import count
 from types import FunctionType
-from typing import Any, Union
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from typing import Any, Optional
+from weakref import WeakValueDictionary
 
 MAIN_NAMES = frozenset({"__main__", "__mp_main__"})
 """A spawned worker runs the script as ``__mp_main__``, and calls that ``__main__`` too."""
 
-Named = Union[type, FunctionType]
+TYPE_VARIABLES = tuple(
+    getattr(typing, kind) for kind in ("TypeVar", "ParamSpec", "TypeVarTuple") if hasattr(typing, kind)
+)
+_NAMED = (type, FunctionType, *TYPE_VARIABLES)
+
+Named = Any
+"""A class, a function or a type variable: what pickle sends by name."""
 
 _counter = count()
-_token_of_class: WeakKeyDictionary[type, str] = WeakKeyDictionary()
-_class_of_token: WeakValueDictionary[str, type] = WeakValueDictionary()
+# By id, for a metaclass may make classes that cannot be hashed; an entry that outlived its class is seen through.
+_token_of_class: dict[int, str] = {}
+_class_of_token: WeakValueDictionary[str, Any] = WeakValueDictionary()
+
+
+class _Process:
+    """What a process has for itself: a prefix of tokens that no other has, and the lock of the two registries."""
+
+    def __init__(self) -> None:
+        # Not the process id, which is given again to a later process.
+        self.prefix = os.urandom(8).hex()
+        # Held while classes are rebuilt, lest another thread get one that is not filled yet.
+        self.lock = threading.RLock()
+
+
+_process = _Process()
+
+
+def _renew_process() -> None:
+    global _process
+    _process = _Process()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_renew_process)
 
 
 def names_in_main() -> frozenset[str]:
@@ -43,7 +74,7 @@ class _ByName:
     def _reduce_by_name(self, obj: Named) -> Any:
         """Return what pickle's `reducer_override` should, or ``None`` if there is no name to find it by."""
         module = getattr(obj, "__module__", None)
-        name = obj.__qualname__
+        name = getattr(obj, "__qualname__", obj.__name__)  # a type variable has the latter only
         if module == "builtins":
             return NotImplemented
         if module in MAIN_NAMES:
@@ -74,44 +105,77 @@ class ValuePickler(_ByName, pickle.Pickler):
     def __init__(self, file: io.BytesIO, peer_main: frozenset[str]) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL)
         self._peer_main = peer_main
-        self._reductions: dict[Named, Any] = {}
+        # By id, with the object, so that the id stays its own.
+        self._reductions: dict[int, tuple[Named, Any]] = {}
         self.has_instances = False
 
     def reducer_override(self, obj: Any) -> Any:
         self.has_instances = True
-        if not isinstance(obj, (type, FunctionType)):
+        if not isinstance(obj, _NAMED):
             return NotImplemented
-        reduction = self._reductions.get(obj)
-        if reduction is None:
+        known = self._reductions.get(id(obj))
+        if known is None:
             reduction = self._reduce_by_name(obj)
             if reduction is None:
-                reduction = reduce_by_value(obj, self._peer_main, ())
-            self._reductions[obj] = reduction
-        return reduction
+                reduction = _reduce_by_value(obj, self._peer_main)
+            known = self._reductions[id(obj)] = (obj, reduction)
+        return known[1]
 
 
-def reduce_by_value(obj: Named, peer_main: frozenset[str], outer: tuple[type, ...]) -> Any:
-    """Return a reduction of a function or class that carries its code.
-
-    Args:
-        obj: The function or class.
-        peer_main: Names that the peer's ``__main__`` has.
-        outer: Classes inside of which this is met.
-    """
-    if not isinstance(obj, type):
-        return _load_by_value, (_dill(obj, peer_main, outer),)
-    token = _token_of_class.get(obj)
-    if token is None:
-        token = _token_of_class[obj] = f"{os.getpid()}.{next(_counter)}"
-        _class_of_token[token] = obj
-    return _load_class, (token, _dill(obj, peer_main, (*outer, obj)))
-
-
-def _dill(root: Named, peer_main: frozenset[str], outer: tuple[type, ...]) -> bytes:
+def _reduce_by_value(obj: Named, peer_main: frozenset[str]) -> Any:
     # Imported when first needed: a pool over plain functions of modules never does.
     from mtasklite._dill import dump
 
-    return dump(root, peer_main, outer)
+    token = None if isinstance(obj, FunctionType) else token_of(obj)
+    return _load_by_value, (token, dump(obj, peer_main))
+
+
+def token_of(cls: Named) -> str:
+    """Return what a class or a type variable is known by in all processes that have it."""
+    with _process.lock:
+        token = _token_of_class.get(id(cls))
+        if token is None or _class_of_token.get(token) is not cls:
+            token = f"{_process.prefix}.{next(_counter)}"
+            register(token, cls)
+        return token
+
+
+def class_of(token: str) -> Named:
+    """Return the class or type variable that has this token, or ``None`` if this process has not met it."""
+    return _class_of_token.get(token)
+
+
+def register(token: str, cls: Named) -> None:
+    """Make a class or a type variable known by this token."""
+    _token_of_class[id(cls)] = token
+    _class_of_token[token] = cls
+
+
+def forget(token: str) -> None:
+    """Undo `register`."""
+    _class_of_token.pop(token, None)
+
+
+def reduce_type_variable(variable: Any) -> Any:
+    """Return a reduction of a type variable that makes it where it is not known yet."""
+    names = ("bound", "covariant", "contravariant", "infer_variance")
+    keywords = {name: getattr(variable, f"__{name}__") for name in names if hasattr(variable, f"__{name}__")}
+    if hasattr(variable, "has_default") and variable.has_default():
+        keywords["default"] = variable.__default__
+    constraints = getattr(variable, "__constraints__", ())
+    return _make_type_variable, (token_of(variable), type(variable), variable.__name__, constraints, keywords)
+
+
+def _make_type_variable(
+    token: str, kind: Any, name: str, constraints: tuple[Any, ...], keywords: dict[str, Any]
+) -> Any:
+    variable = class_of(token)
+    if variable is None:
+        if keywords.get("infer_variance"):  # these three exclude each other
+            keywords = {**keywords, "covariant": False, "contravariant": False}
+        variable = kind(name, *constraints, **keywords)
+        register(token, variable)
+    return variable
 
 
 def _find(module: Any, qualname: str) -> Any:
@@ -131,16 +195,11 @@ def _load_by_name(module: str, qualname: str, is_wrapped: bool) -> Any:
     return found
 
 
-def _load_by_value(blob: bytes) -> Any:
-    import dill
+def _load_by_value(token: Optional[str], blob: bytes) -> Any:
+    with _process.lock:
+        known = None if token is None else class_of(token)
+        if known is not None:
+            return known
+        from mtasklite._dill import load
 
-    return dill.loads(blob)
-
-
-def _load_class(token: str, blob: bytes) -> type:
-    known = _class_of_token.get(token)
-    if known is None:
-        known = _load_by_value(blob)
-        known = _class_of_token.setdefault(token, known)
-        _token_of_class[known] = token
-    return known
+        return load(blob)

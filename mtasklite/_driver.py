@@ -65,10 +65,9 @@ class Iteration:
         try:
             engine = self._begin()
             portion = _Portion()
-            has_supplied = False
             while True:
                 self._exchange(engine, wait=False)
-                results_first = engine.has_outcomes and (has_supplied or self._reader.is_slow)
+                results_first = engine.has_outcomes and self._reader.is_slow
                 has_supplied = self._supply(engine, may_read=not results_first)
                 values = engine.take(portion.size)
                 if values:

@@ -6,6 +6,7 @@ import inspect
 import itertools
 import os
 import threading
+import time
 from functools import partial
 
 import pytest
@@ -751,8 +752,18 @@ def test_timeout_is_raised_in_mode_immediate(parallel_kwargs):
 
 def test_timeout_counts_one_item_not_all(parallel_kwargs):
     """Items that together take longer than `task_timeout` are not late."""
-    pool = Pool(partial(workers.nap, seconds=0.1), task_timeout=1.0, **parallel_kwargs)
-    assert list(pool(range(30))) == list(range(30))
+    pool = Pool(partial(workers.nap, seconds=0.1), task_timeout=0.5, **parallel_kwargs)
+    assert list(pool(range(12))) == list(range(12))
+
+
+def test_worker_that_waits_for_the_consumer_is_not_late(parallel_kwargs):
+    """Only running counts: a worker that has finished and waits, however long, is not killed."""
+    pool = Pool(workers.where, **{**parallel_kwargs, "n_jobs": 1}, task_timeout=0.3)
+    seen = []
+    for place in pool(range(4)):
+        seen.append(place)
+        time.sleep(0.5)  # what a slow consumer does
+    assert len(set(seen)) == 1
 
 
 def test_retries_try_a_failed_item_again(pool_kwargs, tmp_path):
