@@ -758,7 +758,7 @@ def test_timeout_counts_one_item_not_all(parallel_kwargs):
 
 def test_worker_that_waits_for_the_consumer_is_not_late(parallel_kwargs):
     """Only running counts: a worker that has finished and waits, however long, is not killed."""
-    pool = Pool(workers.where, **{**parallel_kwargs, "n_jobs": 1}, task_timeout=0.3)
+    pool = Pool(workers.where, **{**parallel_kwargs, "n_jobs": 1}, task_timeout=0.3, chunk_size=1)
     seen = []
     for place in pool(range(4)):
         seen.append(place)
