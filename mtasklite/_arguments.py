@@ -61,16 +61,15 @@ class Settings:
 
 def check_workers(worker_or_worker_arr: Any, n_jobs: Any) -> tuple[Any, ...]:
     """Return one worker for each slot."""
-    count = None if n_jobs is None else check_integer("n_jobs", n_jobs)
     if not isinstance(worker_or_worker_arr, (list, tuple)):
         _check_worker("worker_or_worker_arr", worker_or_worker_arr)
-        return (worker_or_worker_arr,) * _number_of_jobs(count)
+        return (worker_or_worker_arr,) * _number_of_jobs(n_jobs)
     workers = tuple(worker_or_worker_arr)
     if not workers:
         raise ValueError("`worker_or_worker_arr` must have at least one worker but got an empty list")
     for index, worker in enumerate(workers):
         _check_worker(f"worker_or_worker_arr[{index}]", worker)
-    if count is not None and count != len(workers):
+    if n_jobs is not None and check_integer("n_jobs", n_jobs) != len(workers):
         raise ValueError(
             f"`n_jobs` must equal the number of workers in the list, {len(workers)}, or be left out,"
             f" but got: {n_jobs!r}"
@@ -91,9 +90,10 @@ def _check_worker(name: str, worker: Any) -> None:
         )
 
 
-def _number_of_jobs(count: Optional[int]) -> int:
-    if count is None:
+def _number_of_jobs(n_jobs: Any) -> int:
+    if n_jobs is None:
         return available_cpus()
+    count = check_integer("n_jobs", n_jobs)
     if count < 0:
         return max(1, available_cpus() + 1 + count)
     return max(1, count)

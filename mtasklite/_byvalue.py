@@ -10,6 +10,7 @@ instances of the very class that they left.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import os
@@ -40,13 +41,24 @@ _class_of_token: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
 
 class _Process:
-    """What a process has for itself: a prefix of tokens that no other has, and the lock of the two registries."""
+    """What a process has for itself: a prefix of tokens that no other has, and the lock of the two registries.
 
-    def __init__(self) -> None:
+    Args:
+        lineage: Prefixes of the processes that it was forked from, whose classes it has too, the nearest last.
+    """
+
+    def __init__(self, lineage: tuple[str, ...] = ()) -> None:
         # Not the process id, which is given again to a later process.
         self.prefix = os.urandom(8).hex()
+        self.lineage = lineage
+        self.is_frozen = False
         # Held while classes are rebuilt, lest another thread get one that is not filled yet.
         self.lock = threading.RLock()
+
+    def prefix_for(self, cls: Named) -> str:
+        """Return the prefix of a class's token: that of the process it comes from."""
+        is_new = not self.is_frozen or any(found is cls for found in gc.get_objects())
+        return self.prefix if is_new else self.lineage[-1]
 
 
 _process = _Process()
@@ -54,10 +66,19 @@ _process = _Process()
 
 def _renew_process() -> None:
     global _process
-    _process = _Process()
+    _process = _Process((*_process.lineage, _process.prefix))
 
 
-if sys.platform != "win32":
+def freeze_inheritance() -> None:
+    """Keep apart what a forked worker has by fork from what it makes; to be called at its start.
+
+    Frozen objects are left alone by the garbage collector too, which spares the pages that parent and child share.
+    """
+    gc.freeze()
+    _process.is_frozen = True
+
+
+if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_process)
 
 
@@ -135,14 +156,38 @@ def token_of(cls: Named) -> str:
     with _process.lock:
         token = _token_of_class.get(id(cls))
         if token is None or _class_of_token.get(token) is not cls:
-            token = f"{_process.prefix}.{next(_counter)}"
+            token = f"{_process.prefix_for(cls)}.{next(_counter)}.{id(cls)}.{cls.__name__}"
             register(token, cls)
         return token
 
 
 def class_of(token: str) -> Named:
     """Return the class or type variable that has this token, or ``None`` if this process has not met it."""
-    return _class_of_token.get(token)
+    known = _class_of_token.get(token)
+    if known is None:
+        known = _inherited_class(token)
+        if known is not None:
+            register(token, known)
+    return known
+
+
+def _inherited_class(token: str) -> Optional[type]:
+    """Return the class that a fork has given to two processes and one of them a token: its address is the same."""
+    prefix, _, address, name = token.split(".", 3)
+    if prefix not in (_process.prefix, *_process.lineage):
+        return None
+    seen: set[int] = set()
+    to_visit: list[type] = [object]
+    while to_visit:
+        # Not `cls.__subclasses__`, nor sets of classes: a metaclass may have its own notion of either.
+        subclasses: list[type] = type.__subclasses__(to_visit.pop())
+        for cls in subclasses:
+            if id(cls) == int(address) and cls.__name__ == name:
+                return cls
+            if id(cls) not in seen:
+                seen.add(id(cls))
+                to_visit.append(cls)
+    return None
 
 
 def register(token: str, cls: Named) -> None:

@@ -9,6 +9,7 @@ import io
 import pickle
 import sys
 from collections.abc import Iterator
+from threading import RLock
 from types import CellType, CodeType, FunctionType, MappingProxyType, MemberDescriptorType
 from typing import Any, Optional
 
@@ -28,6 +29,7 @@ from mtasklite._rebuild import (
     make_function,
 )  # fmt: skip
 
+_RLOCK = type(RLock())
 _LOADS_A_GLOBAL = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 _FUNCTION_STATE = (
     "__defaults__", "__kwdefaults__", "__annotations__", "__doc__", "__module__", "__qualname__", "__type_params__",
@@ -84,6 +86,8 @@ class _Pickler(_ByName, dill.Pickler):  # type: ignore[misc]
             return obj.reduction
         if isinstance(obj, CellType):
             return make_cell, ()  # filled with the functions that share it
+        if isinstance(obj, _RLOCK):
+            return RLock, ()  # dill would give one that nobody can acquire
         if isinstance(obj, MappingProxyType):
             return MappingProxyType, (dict(obj),)
         if id(obj) in _MARKERS:
@@ -124,7 +128,9 @@ class _Pickler(_ByName, dill.Pickler):  # type: ignore[misc]
                 self.write(pickle.POP)
         calls = [_Call(fill_class, cls, early)]
         calls += [_Call(fill_function, function, _function_state(function)) for function in functions]
-        calls += [_Call(fill_class, cls, late)]
+        # The double underscores first, among which is what a dataclass needs to restore its instances.
+        in_order = sorted(late, key=lambda name: not name.startswith("__"))
+        calls += [_Call(fill_class, cls, {name: late[name]}) for name in in_order]
         if isinstance(cls, enum.EnumMeta):
             calls.append(_Call(fill_members, cls, _extras_of_members(cls)))
         return make_class, tuple(_blank_class(cls)), calls, None, None, end_class

@@ -234,10 +234,13 @@ class Engine:
         slot.restart()
         self._place(slot)
         self._queue.extendleft(reversed(not_started))
-        for number, item in may_have_run:
+        # The item that it was at comes first: in mode `immediate` that is the one to name.
+        for number, item in sorted(may_have_run, key=lambda one: one[0] != event.current):
             index = number - self._base
-            is_late = number == late_item
-            error = late_error(event, index, self._rules.task_timeout) if is_late else death_error(event, index)
+            if number == late_item:
+                error: Exception = late_error(event, index, self._rules.task_timeout)
+            else:
+                error = death_error(event, index, is_at_item=number == event.current)
             self._fail(number, item, error)
         if slot.idle_deaths < MAX_IDLE_DEATHS:
             return None

@@ -24,17 +24,22 @@ class ShellObject(Generic[W]):
         cls: The class (or any callable that returns the worker object).
         *args: Positional arguments for it.
         **kwargs: Keyword arguments for it.
+
+    Attributes:
+        cls: The class.
+        args: The positional arguments.
+        kwargs: The keyword arguments.
     """
 
     def __init__(self, cls: Callable[..., W], *args: Any, **kwargs: Any) -> None:
-        self._cls = cls
-        self._args = args
-        self._kwargs = kwargs
+        self.cls = cls
+        self.args = args
+        self.kwargs = kwargs
         self._instance: Any = None
 
     def make_instance(self) -> W:
         """Make a new instance; whatever the constructor raises comes through."""
-        return self._cls(*self._args, **self._kwargs)
+        return self.cls(*self.args, **self.kwargs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._instance is None:
@@ -46,9 +51,9 @@ class ShellObject(Generic[W]):
         return {**self.__dict__, "_instance": None}
 
     def __repr__(self) -> str:
-        arguments = [repr(arg) for arg in self._args]
-        arguments += [f"{name}={value!r}" for name, value in self._kwargs.items()]
-        name = getattr(self._cls, "__qualname__", repr(self._cls))
+        arguments = [repr(arg) for arg in self.args]
+        arguments += [f"{name}={value!r}" for name, value in self.kwargs.items()]
+        name = getattr(self.cls, "__qualname__", repr(self.cls))
         return f"<delayed_init shell of {name}({', '.join(arguments)})>"
 
 

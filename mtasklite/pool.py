@@ -15,7 +15,7 @@ from mtasklite._driver import Iteration, report
 from mtasklite._engine import Rules
 from mtasklite.constants import ArgumentPassing, ExceptionBehaviour
 from mtasklite.errors import PoolClosedError
-from mtasklite.utils import is_sized_iterator
+from mtasklite.utils import is_closed, is_sized_iterator
 
 R = TypeVar("R")
 
@@ -185,6 +185,7 @@ class ResultIterator(Generic[R]):
         self._input = input_iterable
         self._iteration: Optional[Iteration] = None
         self._results: Optional[Generator[R, None, None]] = None
+        self._was_cut_short = False
 
     @property
     def n_errors(self) -> int:
@@ -203,7 +204,17 @@ class ResultIterator(Generic[R]):
     def __next__(self) -> R:
         return next(self._begin())
 
+    def check_open(self) -> None:
+        """Raise if this was closed before its end, for then results are missing that nobody should take for none.
+
+        Raises:
+            PoolClosedError: It was.
+        """
+        if self._was_cut_short:
+            raise PoolClosedError("this iterator was closed, or its `with` block left, before it was at its end")
+
     def _begin(self) -> Generator[R, None, None]:
+        self.check_open()
         if self._results is None:
             self.parent_obj._check_free()
             self._iteration = self.parent_obj._iterate(self._input)
@@ -217,7 +228,10 @@ class ResultIterator(Generic[R]):
 
     def close(self) -> None:
         """Stop; running items are let finish, as `join_timeout` says."""
-        if self._results is not None:
+        if self._results is None:
+            self._was_cut_short = True
+        elif not is_closed(self._results):
+            self._was_cut_short = True
             self._results.close()
 
     def __enter__(self) -> ResultIterator[R]:

@@ -14,7 +14,7 @@ import tqdm.auto
 from mtasklite._arguments import Default, check_flag
 from mtasklite.constants import ArgumentPassing, ExceptionBehaviour
 from mtasklite.pool import Pool, ResultIterator, Worker
-from mtasklite.utils import divide_kwargs, is_sized_iterator
+from mtasklite.utils import divide_kwargs, is_closed, is_sized_iterator
 
 R = TypeVar("R")
 
@@ -53,6 +53,8 @@ class ProgressIterator(Generic[R]):
         return next(self._begin())
 
     def _begin(self) -> Generator[R, None, None]:
+        if self._results is None or not is_closed(self._results):
+            self.pool_obj.check_open()
         if self._results is None:
             self._results = _iterate(self._bar)
         return self._results

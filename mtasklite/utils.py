@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 
@@ -56,3 +56,8 @@ def divide_kwargs(kwargs: Mapping[str, Any], cls: Any) -> tuple[dict[str, Any], 
     mine = {name: value for name, value in kwargs.items() if name in named}
     rest = {name: value for name, value in kwargs.items() if name not in named}
     return mine, rest
+
+
+def is_closed(generator: Generator[Any, Any, Any]) -> bool:
+    """Return whether a generator has come to its end, or was closed."""
+    return inspect.getgeneratorstate(generator) == inspect.GEN_CLOSED

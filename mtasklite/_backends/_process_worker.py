@@ -18,7 +18,7 @@ from typing import Any, Optional
 
 from mtasklite import _wire
 from mtasklite._backends._board import Board
-from mtasklite._byvalue import names_in_main
+from mtasklite._byvalue import freeze_inheritance, names_in_main
 from mtasklite._worker import FLUSH_SECONDS, Inbox, WorkerLoop, hire
 from mtasklite.constants import ArgumentPassing
 
@@ -61,6 +61,8 @@ def main(connection: Any, board: Board, contract: Contract, not_ours: Iterable[A
         not_ours: Connections that came by fork and belong to others: while they are open here, their owners do
             not learn of each other's end.
     """
+    if contract.is_forked:
+        freeze_inheritance()
     for other in not_ours:
         with suppress(OSError):
             other.close()

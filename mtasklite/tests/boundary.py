@@ -20,14 +20,15 @@ def elsewhere(main=None):
     """Be another process: one that has sent and received no class by value so far, and has this ``__main__``."""
     registries = (_byvalue._token_of_class, _byvalue._class_of_token)
     kept = [dict(registry) for registry in registries]
-    our_main = sys.modules["__main__"]
+    our_main, our_process = sys.modules["__main__"], _byvalue._process
+    _byvalue._process = _byvalue._Process()
     for registry in registries:
         registry.clear()
     sys.modules["__main__"] = main or types.ModuleType("__main__")
     try:
         yield
     finally:
-        sys.modules["__main__"] = our_main
+        sys.modules["__main__"], _byvalue._process = our_main, our_process
         for registry, content in zip(registries, kept):
             registry.clear()
             registry.update(content)

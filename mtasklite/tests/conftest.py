@@ -19,6 +19,17 @@ LEAVE_SECONDS = 5.0
 """How long what a test leaves may take to go away before the test fails."""
 
 
+SLOW = ("test_docs.py", "test_main_classes.py", "test_many_", "forkserver", "whatever_happens", "sent_again_only")
+"""Parts of the names of tests that take seconds, or that repeat with another start method what spawn has shown."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what the quick run on the other Pythons leaves out."""
+    for item in items:
+        if any(part in item.nodeid for part in SLOW):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def n_elem() -> int:
     """Number of input items for tests that run over a matrix; ``--n_elem`` of the test command."""

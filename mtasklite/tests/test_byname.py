@@ -99,10 +99,10 @@ def test_shell_of_a_class_of_main_comes_home(ours, theirs, names):
         shell = receive(message)
         assert (type(shell), shell("x")) == (ShellObject, "x")
         if names:
-            assert shell._cls is theirs.Parser.__wrapped__
+            assert shell.cls is theirs.Parser.__wrapped__
         answer = send([shell, shell.make_instance()], names=vars(ours) if names else ())
     shell, instance = receive(answer)
-    assert shell._cls is type(instance) is ours.Parser.__wrapped__
+    assert shell.cls is type(instance) is ours.Parser.__wrapped__
 
 
 def test_name_that_is_missing_after_all_fails_alone(ours):

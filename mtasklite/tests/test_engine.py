@@ -550,7 +550,7 @@ def test_item_at_which_its_worker_died_fails():
     (error,) = bench.take_all()
     assert isinstance(error, WorkerDiedError)
     assert (error.exitcode, error.signal_name, error.worker_index, error.item_index) == (-9, "SIGKILL", 0, 2)
-    assert str(error) == "worker 0 died while it held item 2: SIGKILL"
+    assert str(error) == "worker 0 died at item 2: SIGKILL"
 
 
 def test_item_index_counts_from_the_start_of_the_iteration():

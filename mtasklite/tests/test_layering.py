@@ -20,7 +20,7 @@ LEVELS = [
     {"_messages", "_batching", "_window", "_outlet"},
     {"_slots", "_faults"},
     {"_engine"},
-    {"_byvalue", "_dill", "_wire"},
+    {"_byvalue", "_rebuild", "_dill", "_wire"},
     {"_worker"},
     {"_backends", "_backends.*"},
     {"_arguments"},
@@ -33,7 +33,7 @@ LEVELS = [
 ]
 """From the ground up: a module imports only from levels below its own, or, in the rooms of several files, from it."""
 
-ROOMS_OF_SEVERAL_FILES = ({"_byvalue", "_dill", "_wire"}, {"_backends", "_backends.*"})
+ROOMS_OF_SEVERAL_FILES = ({"_byvalue", "_rebuild", "_dill", "_wire"}, {"_backends", "_backends.*"})
 
 PURE = ("_engine", "_faults", "_slots", "_window", "_outlet", "_batching", "_messages")
 IMPURE_IMPORTS = {"multiprocess", "multiprocessing", "threading", "time", "os", "tqdm", "signal", "socket", "dill"}

@@ -110,6 +110,21 @@ def test_iterator_as_context_manager_ends_the_workers(pool_kwargs):
     with Pool(workers.square, **pool_kwargs)(itertools.count()) as results:
         assert next(results) == 0
     assert everyone() == before
+
+
+@pytest.mark.parametrize("n_taken", [0, 1])
+def test_iterator_that_was_closed_before_its_end_says_so(pool_kwargs, n_taken):
+    """What was cut short does not pass for what was exhausted: asking for more is `PoolClosedError`."""
+    with Pool(workers.square, **pool_kwargs)(itertools.count()) as results:
+        assert [next(results) for _ in range(n_taken)] == [0] * n_taken
+    with pytest.raises(PoolClosedError, match="closed"):
+        list(results)
+
+
+def test_iterator_that_is_closed_after_its_end_is_exhausted(pool_kwargs):
+    """Closing changes nothing for an iterator that has handed out everything."""
+    with Pool(workers.square, **pool_kwargs)(range(2)) as results:
+        assert list(results) == [0, 1]
     assert list(results) == []
 
 
