@@ -59,7 +59,7 @@ class Crew:
         Returns:
             The workers that turned out not to have been made.
         """
-        backend, self.backend = self.backend, None
+        backend = self._leave()
         if backend is None:
             return []
         try:
@@ -70,6 +70,10 @@ class Crew:
 
     def terminate(self) -> None:
         """End the workers at once."""
-        backend, self.backend = self.backend, None
+        backend = self._leave()
         if backend is not None:
             backend.terminate()
+
+    def _leave(self) -> Optional[Backend]:
+        backend, self.backend, self.slots = self.backend, None, []
+        return backend

@@ -10,10 +10,11 @@ from dataclasses import replace
 from typing import Any, Callable, Optional
 
 from mtasklite._crew import Crew
-from mtasklite._engine import Engine, Rules
+from mtasklite._engine import Engine
 from mtasklite._faults import init_error
 from mtasklite._messages import Event, InitFailed, Ready, Run
 from mtasklite._reader import Reader
+from mtasklite._rules import Rules
 from mtasklite._window import UNLIMITED
 from mtasklite.constants import ExceptionBehaviour
 from mtasklite.errors import PoolClosedError, WorkerInitError
@@ -50,12 +51,13 @@ class Iteration:
         self._join_timeout = join_timeout
         self._leaves_crew = leaves_crew
         self._engine: Optional[Engine] = None
+        self._n_errors = 0  # once the engine is gone
         self._unreported: list[InitFailed] = []
 
     @property
     def n_errors(self) -> int:
         """Items that have failed so far."""
-        return self._engine.n_errors if self._engine is not None else 0
+        return self._engine.n_errors if self._engine is not None else self._n_errors
 
     def results(self) -> Generator[Any, None, None]:
         """Do it all, and yield the outcomes."""
@@ -80,7 +82,8 @@ class Iteration:
                     self._exchange(engine, wait=True)
             error = engine.final_error()
         except BaseException as interruption:
-            self._end(is_abrupt=not isinstance(interruption, (Exception, GeneratorExit)))
+            # What is raised amid the exchange with the workers, by a signal handler say, may have cut a message in two.
+            self._end(is_abrupt=not isinstance(interruption, (GeneratorExit, Warning)))
             raise
         failures = self._unreported + self._end(is_abrupt=False)
         if error is None:
@@ -88,7 +91,10 @@ class Iteration:
         else:
             if not isinstance(error, WorkerInitError):
                 warn_of(failures)
-            raise error
+            try:
+                raise error
+            finally:
+                del error, engine  # its traceback holds this frame, which need not hold it
 
     def _begin(self) -> Engine:
         self._backend = self._crew.start()
@@ -109,7 +115,9 @@ class Iteration:
             return []  # the workers were ended when the exit began, and half the modules are gone
         crew, engine = self._crew, self._engine
         crew.is_busy = False
+        self._engine = None
         if engine is not None:
+            self._n_errors = engine.n_errors
             crew.next_number = engine.next_sequence_number
         if is_abrupt:
             crew.terminate()

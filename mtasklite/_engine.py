@@ -16,60 +16,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Optional
 
 from mtasklite._batching import MAX_BATCH_ITEMS
 from mtasklite._faults import death_error, init_error, late_error
 from mtasklite._messages import Batch, InitFailed, Lost, Ready, Receipt, Run
 from mtasklite._outlet import AsTheyCome, InOrder, Outlet
+from mtasklite._rules import Rules, Want
 from mtasklite._slots import Sent, Slot
 from mtasklite._window import MAX_BATCH_BYTES, UNLIMITED, Window
 from mtasklite.constants import ExceptionBehaviour
 from mtasklite.errors import DeferredExceptions, WorkerInitError
 
+MAX_DEATHS_OVER_AN_ITEM = 2
+"""So many workers may die with an item at hand that they had not started; then it is taken for the cause."""
+
 MAX_IDLE_DEATHS = 3
 """A worker that dies this often in a row with no item done is given up, so that nothing respawns for ever."""
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What the user chose, as far as the engine must know it.
-
-    Attributes:
-        is_unordered: Outcomes as they come, not in input order.
-        behaviour: What becomes of failures.
-        window: Items that may be held; ``None``: by time.
-        is_bounded: Whether the window counts at all.
-        retries: How often a failed item is tried again.
-        task_timeout: Seconds one item may run.
-        max_ahead_bytes: Pickled bytes that may be queued behind what a worker is at.
-        max_batch_items: Items that may be sent together.
-    """
-
-    is_unordered: bool = False
-    behaviour: ExceptionBehaviour = ExceptionBehaviour.IMMEDIATE
-    window: Optional[int] = None
-    is_bounded: bool = True
-    retries: int = 0
-    task_timeout: Optional[float] = None
-    max_ahead_bytes: int = 1 << 16
-    max_batch_items: int = UNLIMITED
-
-
-@dataclass(frozen=True)
-class Want:
-    """What is to be done next: give a worker a batch.
-
-    Attributes:
-        slot: The worker.
-        n_items: Items that the batch should take at most.
-        must_read: Whether they must be read from the input first; else they are queued already.
-    """
-
-    slot: int
-    n_items: int
-    must_read: bool
 
 
 class Engine:
@@ -94,6 +57,7 @@ class Engine:
         self._failure: Optional[BaseException] = None
         self._deferred: dict[int, Exception] = {}
         self._attempts: dict[int, int] = {}
+        self._deaths_over: dict[int, int] = {}
         self.n_errors = 0
         self._queue: deque[Batch] = deque()  # read, and not with any worker
         self._outlet: Outlet = AsTheyCome() if rules.is_unordered else InOrder(first)
@@ -229,8 +193,13 @@ class Engine:
         may_have_run, not_started = slot.split(event.current)
         for sent in slot.batches:
             self._window.on_batch_left(sent.receipt.n_bytes)
-        slot.idle_deaths = 0 if may_have_run else slot.idle_deaths + 1
+        if not may_have_run and not_started:
+            may_have_run, not_started = self._isolate(not_started)
         late_item = slot.late_item
+        if may_have_run:
+            slot.idle_deaths = 0
+        elif late_item is None:  # else the death was ordered
+            slot.idle_deaths += 1
         slot.restart()
         self._place(slot)
         self._queue.extendleft(reversed(not_started))
@@ -326,6 +295,20 @@ class Engine:
         """Take in final outcomes, unless a failure has ended the iteration."""
         if self._failure is None:
             self._outlet.put(first, values)
+
+    def _isolate(self, batches: list[Batch]) -> tuple[list[tuple[int, Any]], list[Batch]]:
+        """Divide what a worker died over before it started any of it: an item may kill by being unpickled.
+
+        Its first batch is sent again item by item; an item that is alone and there again when a worker dies is the one.
+        """
+        head, *rest = batches
+        if len(head.items) > 1:
+            singles = [Batch(number, [item]) for number, item in enumerate(head.items, head.first)]
+            return [], singles + rest
+        self._deaths_over[head.first] = self._deaths_over.get(head.first, 0) + 1
+        if self._deaths_over[head.first] < MAX_DEATHS_OVER_AN_ITEM:
+            return [], batches
+        return [(head.first, head.items[0])], rest
 
     def _fail(self, number: int, item: Any, error: Exception) -> None:
         """Let an item be tried again if it may, else make the error its outcome."""

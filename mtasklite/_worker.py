@@ -7,6 +7,7 @@ worker sends for it what was finished before (`flush_if_old`), from another thre
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import MutableSequence
@@ -125,7 +126,9 @@ class WorkerLoop:
                 say_ready()
                 continue
             self.is_amid_batch = True  # as long as its size is not known
-            self.work(*unpack(message))
+            batch, message = unpack(message), None  # one of the two is enough to hold
+            self.work(*batch)
+            del batch
 
     def work(self, first: int, items: list[Any], failures: dict[int, Exception]) -> None:
         """Work on one batch, and send all its outcomes, unless it is cancelled."""
@@ -144,6 +147,8 @@ class WorkerLoop:
             self._work_on(first + start, items[start:] if start else items)
         finally:
             self.is_amid_batch = False
+            if self._is_timed:
+                self._board[1] = math.inf
             self.flush()
         self._board[0] = -1  # not where an exit of the worker ends the batch: its item must be known
 
@@ -164,7 +169,10 @@ class WorkerLoop:
             number += 1
             now = clock()
             if now - self._sent_at >= FLUSH_SECONDS:
+                if is_timed:
+                    board[1] = math.inf  # sending may block, and is not running
                 self.flush()
+                now = clock()
 
     def _add_failure(self, number: int, error: Exception) -> None:
         self._failures[number] = error

@@ -12,7 +12,7 @@ from mtasklite._arguments import Default, Settings
 from mtasklite._backends.base import Backend
 from mtasklite._crew import Crew
 from mtasklite._driver import Iteration, report
-from mtasklite._engine import Rules
+from mtasklite._rules import Rules
 from mtasklite.constants import ArgumentPassing, ExceptionBehaviour
 from mtasklite.errors import PoolClosedError
 from mtasklite.utils import is_closed, is_sized_iterator
@@ -249,8 +249,10 @@ class ResultIterator(Generic[R]):
             self.close()
             return
         pool.exited = True
-        pool._end(exc_type)
-        self.close()
+        try:
+            pool._end(exc_type)
+        finally:
+            self.close()
 
 
 def _make_backend(settings: Settings) -> Backend:

@@ -11,7 +11,7 @@ from weakref import ref
 
 import tqdm.auto
 
-from mtasklite._arguments import Default, check_flag
+from mtasklite._arguments import Default, check_choice, check_flag
 from mtasklite.constants import ArgumentPassing, ExceptionBehaviour
 from mtasklite.pool import Pool, ResultIterator, Worker
 from mtasklite.utils import divide_kwargs, is_closed, is_sized_iterator
@@ -167,6 +167,7 @@ def make_pqdm(use_threads: bool) -> Callable[..., Any]:
         input_iterable = _either("input_iterable", input_iterable, "array", kwargs)
         worker_or_worker_arr = _either("worker_or_worker_arr", worker_or_worker_arr, "function", kwargs)
         pool_kwargs, tqdm_kwargs = divide_kwargs(kwargs, Pool)
+        check_choice("exception_behaviour", exception_behaviour, ExceptionBehaviour)
         if "exception_behavior" not in pool_kwargs or not isinstance(exception_behaviour, Default):
             pool_kwargs["exception_behaviour"] = exception_behaviour
         pool = Pool(

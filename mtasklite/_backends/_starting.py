@@ -10,13 +10,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_lock = threading.Lock()
+_lock = threading.RLock()
+# Reentrant: a garbage collection amid a start may end another pool in this very thread.
 
 
 def _renew_lock() -> None:
     """Replace the lock in a forked child, which is born while it is held and has nobody to release it."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -30,13 +30,15 @@ class InlineBackend:
         self._argument_type = argument_type
         self._stack = ExitStack()
         self._loop: Optional[WorkerLoop] = None
+        self._is_to_be_made = False
         self._batches: list[Batch] = []
         self._events: list[Event] = []
 
     def start(self, slot: int) -> None:
-        self._loop = None
+        self._is_to_be_made = True
 
     def _make_worker(self) -> Event:
+        self._is_to_be_made = False
         try:
             call = hire(self._worker, self._argument_type, self._stack)
         except Exception as error:
@@ -52,9 +54,9 @@ class InlineBackend:
         return Receipt()
 
     def poll(self, seconds: Optional[float]) -> list[Event]:
-        if self._loop is None:
+        if self._is_to_be_made:
             return [self._make_worker()]
-        if not self._events and self._batches and seconds != 0:
+        if self._loop is not None and not self._events and self._batches and seconds != 0:
             batch = self._batches.pop(0)
             self._loop.work(batch.first, batch.items, {})
         events, self._events = self._events, []

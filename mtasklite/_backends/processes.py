@@ -88,7 +88,8 @@ class _Worker:
             self.connection.close()
             if self.death_handle != self.process.sentinel:
                 os.close(self.death_handle)
-            self.process.close()
+            with suppress(ValueError):  # where SIGCHLD is ignored, the end of a child cannot be asked for
+                self.process.close()
 
     def reap(self) -> Optional[int]:
         """Wait for the process's end, and return its exit code."""
@@ -162,9 +163,10 @@ class ProcessBackend:
                 raise
             finally:
                 theirs.close()
-        worker = _Worker(slot, process, ours)
-        self._by_slot[slot] = worker
-        self._living.add(worker)
+            # Before a Ctrl-C that came meanwhile is raised, at the end of this block.
+            worker = _Worker(slot, process, ours)
+            self._by_slot[slot] = worker
+            self._living.add(worker)
         self._waiter.add(ours, (worker, False))
         self._waiter.add(worker.death_handle, (worker, True))
 
@@ -179,6 +181,8 @@ class ProcessBackend:
         return Receipt(len(message), failures)
 
     def cancel(self, slot: int) -> None:
+        if os.getpid() != self._owner:
+            return
         worker = self._by_slot[slot]
         worker.n_open = 0
         worker.held_back.clear()
@@ -328,6 +332,8 @@ def _terminate(living: set[_Worker]) -> None:
 
 
 def _how_it_ended(exitcode: Optional[int]) -> str:
+    if exitcode is None:
+        return "its exit code was taken by other code"
     return signal_name(exitcode) or f"exit code {exitcode}"
 
 

@@ -160,6 +160,8 @@ class ThreadBackend:
             self.retire(slot)
         end = None if seconds is None else time.monotonic() + seconds
         for worker in self._leaving:
+            if worker.thread is threading.current_thread():
+                continue  # the pool was dropped, and collected in one of its own workers
             worker.thread.join(None if end is None else max(0.0, end - time.monotonic()))
         self._leaving.clear()
         said = [self._events.get_nowait()[1] for _ in range(self._events.qsize())]

@@ -53,10 +53,10 @@ def _nothing_left_behind() -> Iterator[None]:
     yield
     end = time.monotonic() + LEAVE_SECONDS
     while True:
-        gc.collect()
         left = _census() - before
         if not left or time.monotonic() > end:
             break
+        gc.collect()
         time.sleep(0.02)
     assert not left, f"left behind: {dict(left)}"
 

@@ -18,7 +18,7 @@ LEVELS = [
     {"version", "constants", "errors"},
     {"delayed_init", "utils", "_cpus"},
     {"_messages", "_batching", "_window", "_outlet"},
-    {"_slots", "_faults"},
+    {"_slots", "_faults", "_rules"},
     {"_engine"},
     {"_byvalue", "_rebuild", "_dill", "_wire"},
     {"_worker"},
@@ -35,7 +35,7 @@ LEVELS = [
 
 ROOMS_OF_SEVERAL_FILES = ({"_byvalue", "_rebuild", "_dill", "_wire"}, {"_backends", "_backends.*"})
 
-PURE = ("_engine", "_faults", "_slots", "_window", "_outlet", "_batching", "_messages")
+PURE = ("_engine", "_rules", "_faults", "_slots", "_window", "_outlet", "_batching", "_messages")
 IMPURE_IMPORTS = {"multiprocess", "multiprocessing", "threading", "time", "os", "tqdm", "signal", "socket", "dill"}
 
 MAX_LINES = 350

@@ -466,6 +466,7 @@ import itertools, os, signal, sys, time
 from mtasklite import Pool
 from mtasklite.tests import workers
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests were started with
 if __name__ == "__main__":
     pool = Pool({worker}, **{kwargs!r})
     {enter}

@@ -1,0 +1,49 @@
+"""What the engine goes by, and what it asks for: plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from mtasklite._window import UNLIMITED
+from mtasklite.constants import ExceptionBehaviour
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the user chose, as far as the engine must know it.
+
+    Attributes:
+        is_unordered: Outcomes as they come, not in input order.
+        behaviour: What becomes of failures.
+        window: Items that may be held; ``None``: by time.
+        is_bounded: Whether the window counts at all.
+        retries: How often a failed item is tried again.
+        task_timeout: Seconds one item may run.
+        max_ahead_bytes: Pickled bytes that may be queued behind what a worker is at.
+        max_batch_items: Items that may be sent together.
+    """
+
+    is_unordered: bool = False
+    behaviour: ExceptionBehaviour = ExceptionBehaviour.IMMEDIATE
+    window: Optional[int] = None
+    is_bounded: bool = True
+    retries: int = 0
+    task_timeout: Optional[float] = None
+    max_ahead_bytes: int = 1 << 16
+    max_batch_items: int = UNLIMITED
+
+
+@dataclass(frozen=True)
+class Want:
+    """What is to be done next: give a worker a batch.
+
+    Attributes:
+        slot: The worker.
+        n_items: Items that the batch should take at most.
+        must_read: Whether they must be read from the input first; else they are queued already.
+    """
+
+    slot: int
+    n_items: int
+    must_read: bool

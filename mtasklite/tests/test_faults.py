@@ -1,0 +1,162 @@
+"""Faults that reach for more than one item: each must cost no more than it must."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from mtasklite import Pool, WorkerDiedError
+from mtasklite._backends import _starting
+from mtasklite.tests import workers
+
+METHODS = ["fork", "spawn"]
+
+
+class KillsWhenUnpickled:
+    """An item that ends whatever process unpickles it."""
+
+    def __reduce__(self):
+        return os._exit, (3,)
+
+
+class TooLateError(Exception):
+    """What a user's alarm raises."""
+
+
+def _make_megabyte(item):
+    time.sleep(0.02)
+    return bytes([item]) * (1 << 20)
+
+
+def _nap(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+@contextlib.contextmanager
+def _alarm(seconds):
+    def raise_error(*_):
+        raise TooLateError
+
+    old = signal.signal(signal.SIGALRM, raise_error)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("place", [0, 7, 19])
+def test_item_that_kills_by_being_unpickled_costs_itself(method, place):
+    """A worker that dies before it started anything blames the item that is there each time, and no other."""
+    items = list(range(20))
+    items[place] = KillsWhenUnpickled()
+    results = list(Pool(workers.identity, 2, exception_behavior="ignore", start_method=method)(items))
+    assert isinstance(results[place], WorkerDiedError)
+    assert (results[place].exitcode, results[place].item_index) == (3, place)
+    del items[place], results[place]
+    assert results == items
+
+
+def test_worker_that_waits_to_send_is_not_late():
+    """A worker that cannot send a large result, for the consumer is slow, is not running an item."""
+    seen = []
+    for result in Pool(_make_megabyte, 2, task_timeout=0.4)(range(6)):
+        seen.append(result[0])
+        time.sleep(0.6)
+    assert seen == list(range(6))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_child_that_the_user_forks_does_not_end_the_iteration():
+    """A copy of the iterator in a forked child can be closed there; the workers are not its own."""
+    with Pool(workers.square, 2) as pool:
+        results = pool(range(300))
+        first = next(results)
+        child = os.fork()
+        if not child:
+            try:
+                results.close()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert [first, *results] == [number**2 for number in range(300)]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the platform has no alarm")
+@pytest.mark.parametrize("method", METHODS)
+def test_pool_is_usable_after_a_signal_handler_raised(method):
+    """What a signal handler raises amid an iteration ends that one; the next gets fresh workers."""
+    with Pool(_nap, 2, start_method=method) as pool:
+        list(pool([0, 0]))
+        with pytest.raises(TooLateError), _alarm(0.3):
+            list(pool([60, 60]))
+        assert list(pool([0, 0.01])) == [0, 0.01]
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"use_threads": True}], ids=["processes", "threads"])
+def test_worker_that_is_killed_for_its_timeout_is_not_given_up(kwargs):
+    """Deaths that the pool itself ordered do not count against a worker, however many."""
+    gate = threading.Event()
+    wait = gate.wait if kwargs else _nap
+    with Pool(wait, 1, task_timeout=0.2, chunk_size=2, chunk_prefill_ratio=1, **kwargs) as pool:
+        for _ in range(5):
+            results = pool([0, 60])
+            next(results)
+            results.close()
+        gate.set()
+        assert len(list(pool([0]))) == 1
+
+
+def test_pool_that_is_collected_amid_a_start_blocks_nothing(monkeypatch):
+    """A garbage collection amid a start may end another pool in the same thread."""
+    with _starting.undisturbed():
+        abandoned = Pool(workers.square, 2)(range(100))
+        assert next(abandoned) == 0
+        ring = [abandoned]
+        ring.append(ring)
+        del abandoned, ring
+        gc.collect()
+
+
+def test_exception_that_was_raised_keeps_nothing_alive():
+    """After mode `immediate` has raised, no cycle holds the input or the pool."""
+
+    class Token:
+        alive = 0
+
+        def __init__(self):
+            Token.alive += 1
+
+        def __del__(self):
+            Token.alive -= 1
+
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(ZeroDivisionError):
+            list(Pool(lambda token: 1 / 0, 2, use_threads=True)(Token() for _ in range(5)))
+        assert Token.alive == 0
+    finally:
+        gc.enable()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGCHLD"), reason="the platform has no SIGCHLD")
+def test_pool_works_where_the_ends_of_children_are_ignored():
+    """With SIGCHLD ignored no exit code can be had; the work is done all the same."""
+    code = """
+    import signal
+    from mtasklite import Pool
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    print(list(Pool(abs, 2, start_method="fork")([-1, 2])))
+    """
+    assert workers.run_python("-c", "\n".join(line.strip() for line in code.splitlines())).strip() == "[1, 2]"
