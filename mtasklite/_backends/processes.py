@@ -16,89 +16,32 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any, Optional, cast
+from typing import Any, Optional
 from weakref import WeakSet
 
 import multiprocess
 import multiprocess.connection
 import multiprocess.heap
+import multiprocess.resource_tracker
 import multiprocess.util
 
 from mtasklite import _wire
 from mtasklite._backends import _process_worker as protocol
 from mtasklite._backends._board import Board, size_of
+from mtasklite._backends._process import GRACE_SECONDS, WorkerProcess, how_it_ended
 from mtasklite._backends._starting import no_process_starts, undisturbed
 from mtasklite._backends._waiting import make_waiter
 from mtasklite._byvalue import names_in_main
 from mtasklite._messages import Batch, Event, InitFailed, Lost, Ready, Receipt, Run
 from mtasklite.constants import ArgumentPassing
-from mtasklite.errors import WorkerDiedError, signal_name
-
-GRACE_SECONDS = 0.5
-"""Between SIGTERM and SIGKILL."""
+from mtasklite.errors import WorkerDiedError
 
 EXIT_PRIORITY = 100
 """At interpreter exit: before ``multiprocess`` joins what still runs, which would be for ever."""
 
 _parent_ends: WeakSet[Any] = WeakSet()
 """This process's ends of all pipes, which a forked child must close."""
-
-
-class _Worker:
-    """One process and what belongs to it.
-
-    Attributes:
-        codec: Packs for it, once it has said which names it knows.
-        n_open: Items sent to it and not answered.
-        held_back: Batches for when it is idle, each with its number of items.
-        is_up: Whether it has been made.
-        is_leaving: Whether its end is expected, and nothing that it says matters.
-        init_error: Why it could not be made.
-    """
-
-    def __init__(self, slot: int, process: Any, connection: Any) -> None:
-        self.slot = slot
-        self.process = process
-        self.connection = connection
-        self.death_handle = _death_handle(process)
-        self.codec = _wire.Codec()
-        self.n_open = 0
-        self.held_back: deque[tuple[Any, int]] = deque()
-        self.is_up = False
-        self.is_leaving = False
-        self.init_error: Optional[BaseException] = None
-
-    def tell(self, message: Any) -> None:
-        with suppress(OSError):  # if it is dead, its sentinel will say so
-            self.connection.send_bytes(message)
-
-    def receive(self) -> Optional[bytes]:
-        """Return the next message, or ``None`` if no more will come."""
-        try:
-            return bytes(self.connection.recv_bytes())
-        except (EOFError, OSError):
-            return None
-
-    def release(self) -> None:
-        """Give back what the ended process held here."""
-        with no_process_starts():
-            self.connection.close()
-            if self.death_handle != self.process.sentinel:
-                os.close(self.death_handle)
-            with suppress(ValueError):  # where SIGCHLD is ignored, the end of a child cannot be asked for
-                self.process.close()
-
-    def reap(self) -> Optional[int]:
-        """Wait for the process's end, and return its exit code."""
-        self.process.join()
-        # Another thread that starts a process collects all that have ended, and may be amid collecting this one.
-        end = time.monotonic() + GRACE_SECONDS
-        while self.process.exitcode is None and time.monotonic() < end:
-            time.sleep(0.001)
-        return cast("Optional[int]", self.process.exitcode)
 
 
 class ProcessBackend:
@@ -125,12 +68,16 @@ class ProcessBackend:
         self._argument_type = argument_type
         self._is_timed = is_timed
         self._context = multiprocess.get_context(start_method)
-        self._is_forking = self._context.get_start_method() == "fork"
+        method = self._context.get_start_method()
+        self._is_forking = method == "fork"
+        if method == "spawn" and os.name == "posix":
+            # Not amid the first start, where it would unblock SIGINT.
+            multiprocess.resource_tracker.ensure_running()
         self._waiter = make_waiter(multiprocess.connection.wait)
         arena = None if self._is_forking else multiprocess.heap.Arena(size_of(len(workers)))
         self._board = Board(len(workers), arena)
-        self._by_slot: dict[int, _Worker] = {}
-        self._living: set[_Worker] = set()  # those that were retired too
+        self._by_slot: dict[int, WorkerProcess] = {}
+        self._living: set[WorkerProcess] = set()  # those that were retired too
         self._owner = os.getpid()
         self._finalize = multiprocess.util.Finalize(self, _terminate, args=(self._living,), exitpriority=EXIT_PRIORITY)
 
@@ -164,7 +111,7 @@ class ProcessBackend:
             finally:
                 theirs.close()
             # Before a Ctrl-C that came meanwhile is raised, at the end of this block.
-            worker = _Worker(slot, process, ours)
+            worker = WorkerProcess(slot, process, ours)
             self._by_slot[slot] = worker
             self._living.add(worker)
         self._waiter.add(ours, (worker, False))
@@ -205,7 +152,7 @@ class ProcessBackend:
                 self._take_in(worker, events)
         return events
 
-    def _take_in(self, worker: _Worker, events: list[Event]) -> None:
+    def _take_in(self, worker: WorkerProcess, events: list[Event]) -> None:
         message = worker.receive()
         if message is None:
             self._waiter.remove(worker.connection)
@@ -215,7 +162,7 @@ class ProcessBackend:
         else:
             self._understand(worker, message, events)
 
-    def _understand(self, worker: _Worker, message: bytes, events: list[Event]) -> None:
+    def _understand(self, worker: WorkerProcess, message: bytes, events: list[Event]) -> None:
         tag = _wire.tag_of(message)
         if worker.is_leaving and tag != protocol.INIT_FAILED:
             return
@@ -245,13 +192,13 @@ class ProcessBackend:
         else:
             worker.tell(message)
 
-    def _count_answered(self, worker: _Worker, n_items: int) -> None:
+    def _count_answered(self, worker: WorkerProcess, n_items: int) -> None:
         worker.n_open -= n_items
         if worker.n_open <= 0 and worker.held_back:
             message, worker.n_open = worker.held_back.popleft()
             worker.tell(message)
 
-    def _bury(self, worker: _Worker, events: list[Event]) -> None:
+    def _bury(self, worker: WorkerProcess, events: list[Event]) -> None:
         while not worker.connection.closed and worker.connection.poll():
             message = worker.receive()
             if message is None:
@@ -266,11 +213,11 @@ class ProcessBackend:
             events.append(InitFailed(worker.slot, error))
         elif not worker.is_leaving:
             current = int(self._board.of(worker.slot)[0])
-            reason = _how_it_ended(exitcode)
+            reason = how_it_ended(exitcode)
             events.append(Lost(worker.slot, current if current >= 0 else None, exitcode, reason))
 
     def _death_error(self, slot: int, exitcode: Optional[int]) -> WorkerDiedError:
-        text = f"worker {slot} died while it was being made: {_how_it_ended(exitcode)}"
+        text = f"worker {slot} died while it was being made: {how_it_ended(exitcode)}"
         if not self._is_forking:
             text += "; a script that starts workers by spawn or forkserver must do so under"
             text += ' `if __name__ == "__main__":`, for each worker imports it'
@@ -317,7 +264,7 @@ class ProcessBackend:
         self._board.close()
 
 
-def _terminate(living: set[_Worker]) -> None:
+def _terminate(living: set[WorkerProcess]) -> None:
     """End processes at once, with SIGTERM, or SIGKILL if that is not enough, and give back what they held."""
     for worker in living:
         worker.process.terminate()
@@ -329,20 +276,3 @@ def _terminate(living: set[_Worker]) -> None:
         worker.reap()
         worker.release()
     living.clear()
-
-
-def _how_it_ended(exitcode: Optional[int]) -> str:
-    if exitcode is None:
-        return "its exit code was taken by other code"
-    return signal_name(exitcode) or f"exit code {exitcode}"
-
-
-def _death_handle(process: Any) -> Any:
-    """Return what becomes readable when a process ends.
-
-    The sentinel of ``multiprocess`` is a pipe, which the worker's own forked children hold open; a pidfd is not.
-    """
-    if hasattr(os, "pidfd_open"):
-        with suppress(OSError):
-            return os.pidfd_open(process.pid)
-    return process.sentinel
