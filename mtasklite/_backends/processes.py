@@ -182,7 +182,7 @@ class ProcessBackend:
         elif tag == protocol.INIT_FAILED:
             worker.init_error = _wire.unpack_error(head)
 
-    def _send_worker(self, worker: _Worker) -> None:
+    def _send_worker(self, worker: WorkerProcess) -> None:
         if self._is_forking:
             return
         message, failures = worker.codec.pack(protocol.WORKER, None, [self._workers[worker.slot]])
@@ -208,7 +208,8 @@ class ProcessBackend:
         self._forget(worker)
         if not worker.is_leaving:
             del self._by_slot[worker.slot]
-        if not worker.is_up and exitcode != 0:
+        # One that was told to leave before it was made leaves with 0, or nobody knows with what.
+        if not worker.is_up and not (worker.is_leaving and exitcode in (0, None)):
             error = worker.init_error or self._death_error(worker.slot, exitcode)
             events.append(InitFailed(worker.slot, error))
         elif not worker.is_leaving:
@@ -223,7 +224,7 @@ class ProcessBackend:
             text += ' `if __name__ == "__main__":`, for each worker imports it'
         return WorkerDiedError(text, exitcode, slot)
 
-    def _forget(self, worker: _Worker) -> None:
+    def _forget(self, worker: WorkerProcess) -> None:
         self._living.discard(worker)
         if not worker.connection.closed:
             self._waiter.remove(worker.connection)
