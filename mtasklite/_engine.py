@@ -246,6 +246,8 @@ class Engine:
 
     def take_spent_slots(self) -> list[int]:
         """Return the workers that have done all they may do, each once; they are to be replaced."""
+        if self._slots[0].quota is None:
+            return []  # asked at each exchange: no pass over the workers where nobody limits them
         spent = [slot for slot in self._slots if slot.is_spent]
         for slot in spent:
             slot.restart()

@@ -13,6 +13,7 @@ import multiprocess
 import psutil
 import pytest
 
+from mtasklite.tests import workers
 from mtasklite.tests.run_all_unittests import N_ELEM_VARIABLE
 
 LEAVE_SECONDS = 5.0
@@ -34,6 +35,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def n_elem() -> int:
     """Number of input items for tests that run over a matrix; ``--n_elem`` of the test command."""
     return int(os.environ.get(N_ELEM_VARIABLE, "10"))
+
+
+@pytest.fixture(params=list(workers.ALL))
+def pool_kwargs(request):
+    """Arguments that choose where a pool works."""
+    return dict(workers.ALL[request.param])
+
+
+@pytest.fixture(params=list(workers.PARALLEL))
+def parallel_kwargs(request):
+    """As `pool_kwargs`, where there are two workers."""
+    return dict(workers.PARALLEL[request.param])
+
+
+@pytest.fixture(params=list(workers.PROCESSES))
+def process_kwargs(request):
+    """As `pool_kwargs`, where there are two processes."""
+    return dict(workers.PROCESSES[request.param])
+
+
+@pytest.fixture
+def gate():
+    """Let threads that are stuck go when the test is over."""
+    workers.GATE.clear()
+    yield
+    workers.GATE.set()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -27,37 +27,9 @@ from mtasklite import (
 )
 from mtasklite.delayed_init import ShellObject
 from mtasklite.tests import workers
+from mtasklite.tests.workers import ALL, PROCESSES
 
-PROCESSES = {method: {"n_jobs": 2, "start_method": method} for method in ("fork", "spawn", "forkserver")}
-PARALLEL = {"threads": {"n_jobs": 2, "use_threads": True}, **PROCESSES}
-ALL = {"inline": {"n_jobs": 1}, **PARALLEL}
 MODES = ["immediate", "ignore", "deferred"]
-
-
-@pytest.fixture(params=list(ALL))
-def pool_kwargs(request):
-    """Arguments that choose where a pool works."""
-    return dict(ALL[request.param])
-
-
-@pytest.fixture(params=list(PARALLEL))
-def parallel_kwargs(request):
-    """As `pool_kwargs`, where there are two workers."""
-    return dict(PARALLEL[request.param])
-
-
-@pytest.fixture(params=list(PROCESSES))
-def process_kwargs(request):
-    """As `pool_kwargs`, where there are two processes."""
-    return dict(PROCESSES[request.param])
-
-
-@pytest.fixture
-def gate():
-    """Let threads that are stuck go when the test is over."""
-    workers.GATE.clear()
-    yield
-    workers.GATE.set()
 
 
 def take_until_error(results):

@@ -19,6 +19,11 @@ import psutil
 import mtasklite
 from mtasklite import delayed_init
 
+PROCESSES = {method: {"n_jobs": 2, "start_method": method} for method in ("fork", "spawn", "forkserver")}
+PARALLEL = {"threads": {"n_jobs": 2, "use_threads": True}, **PROCESSES}
+ALL = {"inline": {"n_jobs": 1}, **PARALLEL}
+"""Arguments that choose where a pool works, by name: in processes, with two workers, anywhere."""
+
 LIMIT_SECONDS = 60.0
 """A limit against hanging, not a measure of anything."""
 
