@@ -64,7 +64,8 @@ class Pace:
 
     def grow(self) -> None:
         """Allow larger batches, up to fourfold, after one was done whole."""
-        self.batch_size = min(self.batch_size * GROWTH, self._items_in_a_batch(), MAX_BATCH_ITEMS)
+        if self._items:
+            self.batch_size = min(self.batch_size * GROWTH, self._items_in_a_batch(), MAX_BATCH_ITEMS)
 
     def _items_in_a_batch(self) -> int:
         return max(1, int(BATCH_SECONDS * self._items / self._seconds))

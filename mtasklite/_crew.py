@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Callable, Optional
 
 from mtasklite._backends.base import Backend
-from mtasklite._messages import InitFailed
+from mtasklite._messages import Event
 from mtasklite._slots import Slot
 
 
@@ -41,7 +41,8 @@ class Crew:
             self.slots = [Slot(index, self._max_tasks) for index in range(self._n_workers)]
             self.vacant = set(range(self._n_workers))
         for index in sorted(self.vacant):
-            self.backend.start(index)
+            if not self.backend.start(index):
+                break  # later: those that leave must be gone first
             self.vacant.discard(index)
         return self.backend
 
@@ -53,11 +54,11 @@ class Crew:
                 " exhaust or close its iterator first, or make a second pool"
             )
 
-    def close(self, seconds: Optional[float]) -> list[InitFailed]:
+    def close(self, seconds: Optional[float]) -> list[Event]:
         """End the workers: let them finish what they are at, at most so long.
 
         Returns:
-            The workers that turned out not to have been made.
+            What befell workers at the end: `InitFailed`, `ExitFailed`.
         """
         backend = self._leave()
         if backend is None:

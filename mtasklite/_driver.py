@@ -12,7 +12,8 @@ from typing import Any, Callable, Optional
 from mtasklite._crew import Crew
 from mtasklite._engine import Engine
 from mtasklite._faults import init_error
-from mtasklite._messages import Event, InitFailed, Ready, Run
+from mtasklite._frames import level_of_user
+from mtasklite._messages import Event, ExitFailed, InitFailed, Lost, Ready, Run
 from mtasklite._reader import Reader
 from mtasklite._rules import Rules
 from mtasklite._window import UNLIMITED
@@ -52,7 +53,7 @@ class Iteration:
         self._leaves_crew = leaves_crew
         self._engine: Optional[Engine] = None
         self._n_errors = 0  # once the engine is gone
-        self._unreported: list[InitFailed] = []
+        self._unreported: list[Event] = []
 
     @property
     def n_errors(self) -> int:
@@ -83,7 +84,9 @@ class Iteration:
             error = engine.final_error()
         except BaseException as interruption:
             # What is raised amid the exchange with the workers, by a signal handler say, may have cut a message in two.
-            self._end(is_abrupt=not isinstance(interruption, (GeneratorExit, Warning)))
+            failures = self._end(is_abrupt=not isinstance(interruption, (GeneratorExit, Warning)))
+            if isinstance(interruption, GeneratorExit):
+                warn_of(self._unreported + failures)
             raise
         failures = self._unreported + self._end(is_abrupt=False)
         if error is None:
@@ -109,8 +112,8 @@ class Iteration:
             self._read(self._engine, UNLIMITED)
         return self._engine
 
-    def _end(self, is_abrupt: bool, is_exiting: Callable[[], bool] = sys.is_finalizing) -> list[InitFailed]:
-        """End the iteration, and return the workers that turned out not to have been made."""
+    def _end(self, is_abrupt: bool, is_exiting: Callable[[], bool] = sys.is_finalizing) -> list[Event]:
+        """End the iteration, and return what befell workers at its end."""
         if is_exiting():
             return []  # the workers were ended when the exit began, and half the modules are gone
         crew, engine = self._crew, self._engine
@@ -161,14 +164,15 @@ class Iteration:
         seconds = None if wait else 0.0
         if self._rules.task_timeout is not None:
             late, seconds_left = engine.late_slots(backend.running(), time.monotonic())
-            for index in late:
-                backend.kill(index)
+            for index, number in late:
+                if backend.kill(index, number):
+                    engine.on_killed(index, number)
             seconds = seconds_left if wait else 0.0
         for event in backend.poll(seconds):
             self._note(engine, event)
         if self._unreported and any(slot.is_ready for slot in self._crew.slots) and not engine.is_over:
-            warn_of(self._unreported)
-            self._unreported.clear()
+            unreported, self._unreported = self._unreported, []
+            warn_of(unreported)
         for index in engine.take_spent_slots():
             backend.retire(index)
             self._crew.vacant.add(index)
@@ -183,31 +187,38 @@ class Iteration:
         elif isinstance(event, InitFailed):
             engine.on_init_failed(event)
             self._unreported.append(event)
-        else:
+        elif isinstance(event, Lost):
             given_up = engine.on_lost(event)
             if given_up is None:
                 self._crew.vacant.add(event.slot)
             else:
                 self._unreported.append(given_up)
+        else:
+            self._unreported.append(event)
 
 
-def report(failures: Sequence[InitFailed], behaviour: ExceptionBehaviour) -> None:
-    """Say which workers could not be made, though others did all the work.
+def report(failures: Sequence[Event], behaviour: ExceptionBehaviour) -> None:
+    """Say which workers could not be made, though others did all the work, and which could not be left in order.
 
     Raises:
         WorkerInitError: In mode ``immediate``.
     """
-    if failures and behaviour is ExceptionBehaviour.IMMEDIATE:
-        raise init_error(failures[0].slot, failures[0].error, is_any_left=True)
+    for failure in failures:
+        if isinstance(failure, InitFailed) and behaviour is ExceptionBehaviour.IMMEDIATE:
+            raise init_error(failure.slot, failure.error, is_any_left=True)
     warn_of(failures)
 
 
-def warn_of(failures: Iterable[InitFailed]) -> None:
-    """Warn of workers that could not be made."""
+def warn_of(failures: Iterable[Event]) -> None:
+    """Warn of workers that could not be made, or raised when they were left."""
     for failure in failures:
+        if not isinstance(failure, (InitFailed, ExitFailed)):
+            continue
         cause = f"{type(failure.error).__name__}: {failure.error}"
-        text = f"worker {failure.slot} could not be made, so the others do its work; the reason: {cause}"
-        warnings.warn(text, RuntimeWarning, stacklevel=4)
+        text = f"worker {failure.slot} raised in its `__exit__`, after its last item: {cause}"
+        if isinstance(failure, InitFailed):
+            text = f"worker {failure.slot} could not be made, so the others do its work; the reason: {cause}"
+        warnings.warn(text, RuntimeWarning, stacklevel=level_of_user())
 
 
 class _Portion:

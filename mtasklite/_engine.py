@@ -20,7 +20,7 @@ from typing import Any, Optional
 
 from mtasklite._batching import MAX_BATCH_ITEMS
 from mtasklite._faults import death_error, init_error, late_error
-from mtasklite._messages import Batch, InitFailed, Lost, Ready, Receipt, Run
+from mtasklite._messages import UNPACKING, Batch, InitFailed, Lost, Ready, Receipt, Run
 from mtasklite._outlet import AsTheyCome, InOrder, Outlet
 from mtasklite._rules import Rules, Want
 from mtasklite._slots import Sent, Slot
@@ -193,7 +193,7 @@ class Engine:
         may_have_run, not_started = slot.split(event.current)
         for sent in slot.batches:
             self._window.on_batch_left(sent.receipt.n_bytes)
-        if not may_have_run and not_started:
+        if event.current < 0 and not_started:  # nor had it started any
             may_have_run, not_started = self._isolate(not_started)
         late_item = slot.late_item
         if may_have_run:
@@ -206,7 +206,7 @@ class Engine:
         # The item that it was at comes first: in mode `immediate` that is the one to name.
         for number, item in sorted(may_have_run, key=lambda one: one[0] != event.current):
             index = number - self._base
-            if number == late_item:
+            if late_item in (number, UNPACKING):
                 error: Exception = late_error(event, index, self._rules.task_timeout)
             else:
                 error = death_error(event, index, is_at_item=number == event.current)
@@ -217,32 +217,39 @@ class Engine:
         self.on_init_failed(given_up)
         return given_up
 
-    def late_slots(self, running: Sequence[tuple[int, int, float]], now: float) -> tuple[list[int], float]:
+    def late_slots(self, running: Sequence[tuple[int, int, float]], now: float) -> tuple[list[tuple[int, int]], float]:
         """Say which workers are past `task_timeout`, and when to ask again.
 
         Args:
-            running: For each worker at work: slot, sequence number of its item, when it started that.
+            running: For each worker at work: slot, what it is at (see `_messages`), when it started that.
             now: On the same clock, in seconds.
 
         Returns:
-            The slots to kill, and the seconds until another could be late.
+            The slots to kill, each with what it is at, and the seconds until another could be late.
         """
         limit = self._rules.task_timeout
-        late: list[int] = []
+        late: list[tuple[int, int]] = []
         if limit is None:
             return late, float(UNLIMITED)
         seconds_left = limit
         for index, number, since in running:
-            slot = self._slots[index]
-            is_abandoned = number < self._base and not slot.is_ready
-            if not slot.holds(number) and not is_abandoned:
+            if not self._counts(self._slots[index], number):
                 continue
             if now - since >= limit:
-                slot.late_item = number
-                late.append(index)
+                late.append((index, number))
             else:
                 seconds_left = min(seconds_left, since + limit - now)
         return late, seconds_left
+
+    def _counts(self, slot: Slot, number: int) -> bool:
+        """Whether what a worker is said to be at is not done yet; the board may be older than the last run."""
+        if number < 0:  # it is being made, or unpickles
+            return not slot.is_ready or bool(slot.batches)
+        return slot.holds(number) or (number < self._base and not slot.is_ready)
+
+    def on_killed(self, index: int, number: int) -> None:
+        """Take in that a worker was killed because it was late with this."""
+        self._slots[index].late_item = number
 
     def take_spent_slots(self) -> list[int]:
         """Return the workers that have done all they may do, each once; they are to be replaced."""
@@ -281,10 +288,11 @@ class Engine:
             self._hungry[len(slot.batches)][slot.index] = None
 
     def _note_speed(self, slot: Slot, run: Run) -> None:
-        self._items_ahead -= slot.pace.items_ahead
-        slot.pace.record(len(run.values), run.busy_seconds)
-        self._items_ahead += slot.pace.items_ahead
         slot.idle_deaths = 0
+        if run.busy_seconds >= 0:
+            self._items_ahead -= slot.pace.items_ahead
+            slot.pace.record(len(run.values), run.busy_seconds)
+            self._items_ahead += slot.pace.items_ahead
         self._place(slot)
 
     def _note_end_of_batch(self, slot: Slot, sent: Sent) -> None:

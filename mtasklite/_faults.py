@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Optional
 
 from mtasklite._messages import Lost
-from mtasklite.errors import TaskTimeoutError, WorkerDiedError, WorkerInitError
+from mtasklite.errors import RemoteTraceback, TaskTimeoutError, WorkerDiedError, WorkerInitError
 
 
 def init_error(slot: int, cause: BaseException, is_any_left: bool) -> WorkerInitError:
@@ -30,10 +30,18 @@ def death_error(event: Lost, item_index: Optional[int] = None, is_at_item: bool 
     elif not is_at_item:
         where = f"at a later item, with the result of item {item_index} not yet sent"
     text = f"worker {event.slot} died {where}: {event.reason}"
-    return WorkerDiedError(text, event.exitcode, event.slot, item_index)
+    error = WorkerDiedError(text, event.exitcode, event.slot, item_index, event.traceback)
+    if event.traceback is not None:
+        error.__cause__ = RemoteTraceback(event.traceback)
+    return error
 
 
 def late_error(event: Lost, item_index: int, limit: Optional[float]) -> TaskTimeoutError:
     """Return the error of an item that ran longer than the limit."""
     text = f"item {item_index} ran longer than `task_timeout`, {limit} s; worker {event.slot} was replaced"
     return TaskTimeoutError(text, limit, event.slot, item_index)
+
+
+def late_init_error(slot: int, limit: Optional[float]) -> TaskTimeoutError:
+    """Return the error of a worker that took longer to be made than the limit."""
+    return TaskTimeoutError(f"worker {slot} took longer than `task_timeout`, {limit} s, to be made", limit, slot)

@@ -9,6 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
+NOWHERE, CONSTRUCTING, UNPACKING = -1, -2, -3
+"""What stands on the status board instead of an item's sequence number: the worker is at none, is being made, or
+unpickles a batch, any item of which may be its death."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -53,7 +57,7 @@ class Run:
         first: Sequence number of the first.
         values: The values; whatever stands in the place of a failure is meaningless.
         failures: By offset in `values`: the exceptions.
-        busy_seconds: How long the worker worked on them.
+        busy_seconds: How long the worker worked on them; negative if it died before it could say so.
         n_bytes: Their pickled size; 0 where nothing is pickled.
     """
 
@@ -79,16 +83,26 @@ class Lost:
 
     Attributes:
         slot: The worker.
-        current: Sequence number of the item that it was at; items sent after that one had not started. ``None`` if
-            it was at none.
+        current: Sequence number of the item that it was at; items sent after that one had not started. Else
+            `NOWHERE` or `UNPACKING`.
         exitcode: As in ``multiprocess.Process.exitcode``; ``None`` where there is none.
         reason: How it ended, for the error's text.
+        traceback: Where it was when it ended, if it could say.
     """
 
     slot: int
-    current: Optional[int]
+    current: int
     exitcode: Optional[int]
     reason: str
+    traceback: Optional[str] = None
 
 
-Event = Union[Ready, Run, InitFailed, Lost]
+@dataclass(frozen=True)
+class ExitFailed:
+    """A worker object that is a context manager raised when it was left, after the last item."""
+
+    slot: int
+    error: BaseException
+
+
+Event = Union[Ready, Run, InitFailed, Lost, ExitFailed]

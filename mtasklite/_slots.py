@@ -112,12 +112,12 @@ class Slot:
                 return sent
         raise LookupError(f"worker {self.index} answered item {run.first}, which it does not hold")
 
-    def split(self, current: Optional[int]) -> tuple[list[tuple[int, Any]], list[Batch]]:
+    def split(self, current: int) -> tuple[list[tuple[int, Any]], list[Batch]]:
         """Divide what the worker holds into what may have run and what surely has not.
 
         Args:
-            current: Sequence number of the item that it started last, if any. It works in the order in which
-                it was given the batches.
+            current: Sequence number of the item that it started last; negative if there is none. It works in the
+                order in which it was given the batches.
 
         Returns:
             The items that it had started and not answered, each with its sequence number; and batches of those
@@ -125,10 +125,10 @@ class Slot:
         """
         may_have_run: list[tuple[int, Any]] = []
         not_started: list[Batch] = []
-        is_before_current = current is not None and self.holds(current)
+        is_before_current = self.holds(current)
         for sent in self.batches:
             split_at = sent.next_number
-            if is_before_current and current is not None:
+            if is_before_current:
                 is_here = sent.holds(current)
                 split_at = current + 1 if is_here else sent.end_number
                 is_before_current = not is_here

@@ -10,9 +10,10 @@ from __future__ import annotations
 import io
 import pickle
 import traceback
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Union
 
 from mtasklite._byvalue import ValuePickler
+from mtasklite._frames import is_ours
 from mtasklite.errors import RemoteError, RemoteTraceback, SerializationError
 
 TAG_SIZE = 1
@@ -55,7 +56,8 @@ class Codec:
         if not self._is_split:
             try:
                 message, has_instances = self._pickle((False, head, values), tag)
-            except Exception:
+            except BaseException as error:
+                _pass_interrupt(error)
                 has_instances = True
             if not has_instances:
                 return message, {}
@@ -73,7 +75,8 @@ class Codec:
             try:
                 pickler.dump(value)
                 blobs.append(buffer.getvalue())
-            except Exception as error:
+            except BaseException as error:
+                _pass_interrupt(error)
                 blobs.append(None)
                 failures[offset] = _serialization_error("pickled", value, error)
         self._is_split = pickler.has_instances
@@ -90,7 +93,8 @@ class Codec:
             blob = self.pack_one(error)
             if type(pickle.loads(blob)) is not type(error):
                 blob = None
-        except Exception:
+        except BaseException as fault:
+            _pass_interrupt(fault)
             blob = None
         return PackedError(blob, _type_name(type(error)), _text(error), _traceback(error))
 
@@ -102,30 +106,36 @@ class Codec:
         return buffer.getvalue(), pickler.has_instances
 
 
-def tag_of(message: bytes) -> bytes:
+def tag_of(message: Union[bytes, bytearray]) -> bytes:
     """Return a message's tag."""
-    return message[:TAG_SIZE]
+    return bytes(message[:TAG_SIZE])
 
 
-def unpack(message: bytes) -> tuple[Any, list[Any], dict[int, Exception]]:
+def unpack(message: Union[bytes, bytearray]) -> tuple[Any, list[Any], dict[int, Exception]]:
     """Return a message's head, its values, and by offset the errors of those that could not be rebuilt."""
     is_split, head, values = pickle.loads(memoryview(message)[TAG_SIZE:])
+    return head, values, unpack_in_place(values) if is_split else {}
+
+
+def unpack_in_place(blobs: list[Any]) -> dict[int, Exception]:
+    """Put each value in its pickle's place; return by offset the errors of those that could not be rebuilt."""
     failures: dict[int, Exception] = {}
-    if is_split:
-        for offset, blob in enumerate(values):
-            values[offset] = None
-            try:
-                values[offset] = pickle.loads(blob or _NOT_SENT)
-            except Exception as error:
-                failures[offset] = _serialization_error("unpickled", blob, error)
-    return head, values, failures
+    for offset, blob in enumerate(blobs):
+        blobs[offset] = None
+        try:
+            blobs[offset] = pickle.loads(blob or _NOT_SENT)
+        except BaseException as error:
+            _pass_interrupt(error)
+            failures[offset] = _serialization_error("unpickled", blob, error)
+    return failures
 
 
 def unpack_error(packed: PackedError) -> Exception:
     """Rebuild an exception, with the remote traceback as its cause; a `RemoteError` if that cannot be done."""
     try:
         error = pickle.loads(packed.blob) if packed.blob is not None else None
-    except Exception:
+    except BaseException as fault:
+        _pass_interrupt(fault)
         error = None
     if not isinstance(error, Exception):
         error = RemoteError(packed.type_name, packed.text, packed.traceback)
@@ -133,7 +143,13 @@ def unpack_error(packed: PackedError) -> Exception:
     return error
 
 
-def _serialization_error(done: str, value: Any, cause: Exception) -> SerializationError:
+def _pass_interrupt(error: BaseException) -> None:
+    """Raise a Ctrl-C again; whatever else is raised amid pickling is a fault of the object, `SystemExit` too."""
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+
+
+def _serialization_error(done: str, value: Any, cause: BaseException) -> SerializationError:
     which = f" of type {_type_name(type(value))}" if done == "pickled" else ""
     error = SerializationError(f"an object{which} could not be {done}: {type(cause).__name__}: {_text(cause)}")
     error.__cause__ = cause.with_traceback(None)  # its frames would keep the whole batch alive
@@ -152,9 +168,10 @@ def _text(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str:
-    # The outermost frame is the worker loop's, which tells a user nothing.
+    # The outermost frames are the worker loop's, which tell a user nothing.
     start = error.__traceback__
-    start = start.tb_next if start is not None and start.tb_next is not None else start
+    while start is not None and start.tb_next is not None and is_ours(start.tb_frame.f_code.co_filename):
+        start = start.tb_next
     try:
         return "".join(traceback.format_exception(type(error), error, start))
     except Exception:

@@ -2,7 +2,8 @@
 
 A worker sends what it has at the end of a batch, or when 10 ms have gone since it last sent, so that a result is
 never old and a crash loses no more than that much finished work. While one item takes long, whoever attends to the
-worker sends for it what was finished before (`flush_if_old`), from another thread.
+worker sends for it what was finished before (`flush_if_old`), from another thread. Where a backend has a journal, what
+is finished and not sent stands there too, unless items are so short that this would cost more than they do.
 """
 
 from __future__ import annotations
@@ -13,27 +14,68 @@ import time
 from collections.abc import MutableSequence
 from contextlib import ExitStack
 from queue import Empty, SimpleQueue
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple, Optional, Protocol, cast
 
+from mtasklite._messages import CONSTRUCTING, NOWHERE, UNPACKING
 from mtasklite.constants import ArgumentPassing
 from mtasklite.delayed_init import ShellObject
 
 FLUSH_SECONDS = 0.010
 
-BOARD_FIELDS = 2
-"""Numbers that a worker has on the status board: sequence number of its item (-1: at none), its start."""
+BOARD_FIELDS = 3
+"""Numbers that a worker has on the status board: what it is at, since when, and whether it must begin nothing more."""
+AT, SINCE, IS_HELD = 0, 1, 2
 
-SendRun = Callable[[int, list[Any], dict[int, Exception], float], None]
+MAX_KEPT_BATCH = 64
+"""Batches of no more items are kept in the journal: such items take 80 µs or longer, and keeping one about 2 µs."""
+
+HOLD_SECONDS = 0.001
+"""A worker that is between two items sees within this time that it is held."""
 
 
-def hire(worker: Any, argument_type: ArgumentPassing, stack: ExitStack) -> Callable[[Any], Any]:
+class Finished(NamedTuple):
+    """What is to be sent: outcomes that lie side by side.
+
+    Attributes:
+        first: Sequence number of the first.
+        values: The values.
+        failures: By offset: the exceptions.
+        busy_seconds: How long the worker was at them.
+        turn: The turn of the journal that this covers.
+    """
+
+    first: int
+    values: list[Any]
+    failures: dict[int, Exception]
+    busy_seconds: float
+    turn: int
+
+
+class Keeper(Protocol):
+    """Keeps what is finished and not sent where others find it if this worker dies."""
+
+    def pack(self, outcome: Any, is_failure: bool) -> Optional[bytes]:
+        """Pickle an outcome; return ``None`` if that cannot be done, or costs too much to be done twice."""
+
+    def add(self, is_failure: bool, blob: bytes) -> bool:
+        """Keep the next outcome; return false if there is no room for it."""
+
+    def turn(self, first: int) -> int:
+        """Begin anew with the outcome of this item; return the turn that has ended."""
+
+
+def hire(
+    worker: Any, argument_type: ArgumentPassing, stack: ExitStack, board: MutableSequence[Any]
+) -> Callable[[Any], Any]:
     """Make the worker object if it is still to be made, and return what is to be called with each item.
 
     Args:
         worker: A callable, or a shell.
         argument_type: How an item becomes arguments.
         stack: Gets what is to be done after the last item: an instance that is a context manager is left.
+        board: This worker's numbers on the status board.
     """
+    note_start(board, CONSTRUCTING)
     call: Callable[..., Any] = worker
     if isinstance(worker, ShellObject):
         call = worker.make_instance()
@@ -44,6 +86,26 @@ def hire(worker: Any, argument_type: ArgumentPassing, stack: ExitStack) -> Calla
     if argument_type is ArgumentPassing.AS_KWARGS:
         return lambda item: call(**item)
     return call
+
+
+def new_board() -> list[Any]:
+    """Return numbers for a worker that shares this process's memory."""
+    return [NOWHERE, -1.0, 0]
+
+
+def hold(board: MutableSequence[Any], number: int) -> bool:
+    """Keep a worker that is at this item from beginning another; return whether it is still at it.
+
+    If it is not, it goes on. Without this, a worker that ends a late item just before it is killed would be struck at
+    the next one.
+    """
+    since = board[SINCE]
+    board[IS_HELD] = 1
+    time.sleep(HOLD_SECONDS)
+    if board[AT] == number and board[SINCE] == since:
+        return True
+    board[IS_HELD] = 0
+    return False
 
 
 class Inbox:
@@ -83,8 +145,9 @@ class WorkerLoop:
         call: What to call with each item.
         inbox: Where batches come from; looked at for a cancellation before each item.
         board: This worker's numbers on the status board.
-        send_run: Sends outcomes: sequence number of the first, values, failures by offset, busy seconds.
+        send: Sends outcomes.
         is_timed: Whether the start of each item goes on the board.
+        keeper: The journal, if there is one.
     """
 
     def __init__(
@@ -92,15 +155,20 @@ class WorkerLoop:
         call: Callable[[Any], Any],
         inbox: Inbox,
         board: MutableSequence[Any],
-        send_run: SendRun,
+        send: Callable[[Finished], None],
         is_timed: bool,
+        keeper: Optional[Keeper] = None,
     ) -> None:
         self._call = call
         self._inbox = inbox
         self._board = board
-        self._send_run = send_run
+        self._send = send
         self._is_timed = is_timed
+        self._keeper = keeper
+        self._keeps = False
+        self._must_send = False
         self._lock = threading.Lock()  # one sends at a time
+        self._turning = threading.Lock()  # held while values and journal do not agree
         self._values: list[Any] = []
         self._failures: dict[int, Exception] = {}  # by sequence number; stands before its value does
         self._first = 0  # sequence number of the first of the values
@@ -122,10 +190,11 @@ class WorkerLoop:
                 return
             if message is Inbox.CANCELLED:
                 self._inbox.is_cancelled = False
-                self._board[0] = -1
+                self._board[AT] = NOWHERE
                 say_ready()
                 continue
             self.is_amid_batch = True  # as long as its size is not known
+            note_start(self._board, UNPACKING)
             batch, message = unpack(message), None  # one of the two is enough to hold
             self.work(*batch)
             del batch
@@ -135,6 +204,10 @@ class WorkerLoop:
         with self._lock:
             self._first = first
             self._sent_at = time.monotonic()
+            self._keeps = self._keeper is not None and (len(items) <= MAX_KEPT_BATCH or self._is_timed)
+            self._keeps = self._keeps and len(items) > 1  # one alone is sent at once
+            if self._keeper is not None:
+                self._keeper.turn(first)
         self.is_amid_batch = len(items) > 1
         try:
             start = 0
@@ -147,43 +220,67 @@ class WorkerLoop:
             self._work_on(first + start, items[start:] if start else items)
         finally:
             self.is_amid_batch = False
-            if self._is_timed:
-                self._board[1] = math.inf
-            self.flush()
-        self._board[0] = -1  # not where an exit of the worker ends the batch: its item must be known
+            self._send_now()
+        self._board[AT] = NOWHERE  # not where an exit of the worker ends the batch: its item must be known
 
     def _work_on(self, number: int, items: list[Any]) -> None:
         call, board, inbox, is_timed = self._call, self._board, self._inbox, self._is_timed
-        add, clock = self._values.append, time.monotonic
+        add, clock = self._add_kept if self._keeps else self._values.append, time.monotonic
         now = clock()
         for item in items:
+            if is_timed:
+                if board[IS_HELD]:
+                    self._wait_while_held()
+                board[SINCE] = now  # first, so that no one sees the new item with the old time
             if inbox.is_cancelled:
                 return
-            if is_timed:
-                board[1] = now  # first, so that no one sees the new item with the old time
-            board[0] = number
+            board[AT] = number
             try:
                 add(call(item))
             except Exception as error:
                 self._add_failure(number, error)
             number += 1
             now = clock()
-            if now - self._sent_at >= FLUSH_SECONDS:
-                if is_timed:
-                    board[1] = math.inf  # sending may block, and is not running
-                self.flush()
+            if self._must_send or now - self._sent_at >= FLUSH_SECONDS:
+                self._send_now()
                 now = clock()
+
+    def _wait_while_held(self) -> None:
+        while self._board[IS_HELD] and not self._inbox.is_cancelled:
+            time.sleep(HOLD_SECONDS / 10)
+
+    def _send_now(self) -> None:
+        if self._is_timed:
+            self._board[SINCE] = math.inf  # sending may block, and is not running
+        self._must_send = False
+        self.flush()
+
+    def _add_kept(self, value: Any, is_failure: bool = False) -> None:
+        keeper = cast("Keeper", self._keeper)
+        blob = keeper.pack(value, is_failure)
+        with self._turning:
+            self._values.append(None if is_failure else value)
+            self._must_send = blob is None or not keeper.add(is_failure, blob)
 
     def _add_failure(self, number: int, error: Exception) -> None:
         self._failures[number] = error
-        self._values.append(None)
+        if self._keeps:
+            self._add_kept(error, is_failure=True)
+        else:
+            self._values.append(None)
 
     def flush(self) -> None:
         """Send what is finished; any thread may."""
         with self._lock:
+            finished = self._take()
+            if finished is not None:
+                self._send(finished)
+
+    def _take(self) -> Optional[Finished]:
+        with self._turning:
             count = len(self._values)
             if not count:
-                return
+                return None
             first, now = self._first, time.monotonic()
             values = self._values[:count]
             del self._values[:count]
@@ -191,9 +288,24 @@ class WorkerLoop:
             failures = {number - first: self._failures.pop(number) for number in numbers}
             busy_seconds = now - self._sent_at
             self._first, self._sent_at = first + count, now
-            self._send_run(first, values, failures, busy_seconds)
+            turn = self._keeper.turn(self._first) if self._keeper is not None else 0
+            return Finished(first, values, failures, busy_seconds, turn)
 
     def flush_if_old(self) -> None:
         """Send what is finished, if nothing was sent for a while; for another thread to call now and then."""
         if self.is_amid_batch and time.monotonic() - self._sent_at >= FLUSH_SECONDS and not self._lock.locked():
             self.flush()
+
+
+def note_start(board: MutableSequence[Any], what: int) -> None:
+    """Say on the board what a worker begins that is not an item."""
+    board[SINCE] = time.monotonic()
+    board[AT] = what
+
+
+def how_it_raised(error: BaseException) -> str:
+    """Return in words that a worker was ended by what it raised."""
+    try:
+        return f"it raised {error!r}"
+    except Exception:
+        return f"it raised {type(error).__name__}"

@@ -58,6 +58,8 @@ class WorkerDiedError(MtaskliteError):
         signal_name: The signal's name, such as ``"SIGKILL"``, or ``None``.
         worker_index: The worker's place in the list of workers.
         item_index: The item's place in the input, or ``None`` if it was not at an item.
+        traceback: Where it was when it ended, as text, if it could say: after a segmentation fault, say, but not
+            after SIGKILL.
     """
 
     def __init__(
@@ -66,15 +68,18 @@ class WorkerDiedError(MtaskliteError):
         exitcode: Optional[int] = None,
         worker_index: Optional[int] = None,
         item_index: Optional[int] = None,
+        traceback: Optional[str] = None,
     ) -> None:
         super().__init__(message)
         self.exitcode = exitcode
         self.signal_name = signal_name(exitcode)
         self.worker_index = worker_index
         self.item_index = item_index
+        self.traceback = traceback
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.exitcode, self.worker_index, self.item_index), self.__dict__
+        args = (str(self), self.exitcode, self.worker_index, self.item_index, self.traceback)
+        return type(self), args, self.__dict__
 
 
 class RemoteError(MtaskliteError):

@@ -257,7 +257,6 @@ class ResultIterator(Generic[R]):
 
 def _make_backend(settings: Settings) -> Backend:
     """Import the backend that was asked for, and make it."""
-    is_timed = settings.task_timeout is not None
     if settings.backend == "inline":
         from mtasklite._backends.inline import InlineBackend
 
@@ -265,7 +264,7 @@ def _make_backend(settings: Settings) -> Backend:
     if settings.backend == "threads":
         from mtasklite._backends.threads import ThreadBackend
 
-        return ThreadBackend(settings.workers, settings.argument_type, is_timed)
+        return ThreadBackend(settings.workers, settings.argument_type, settings.task_timeout)
     from mtasklite._backends.processes import ProcessBackend
 
-    return ProcessBackend(settings.workers, settings.argument_type, is_timed, settings.start_method)
+    return ProcessBackend(settings.workers, settings.argument_type, settings.task_timeout, settings.start_method)

@@ -1,64 +1,208 @@
-"""One worker process, as the parent sees it."""
+"""One worker process, as the parent sees it: what is said to it, what it says, how it ended."""
 
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import deque
 from contextlib import suppress
 from typing import Any, Optional, cast
 
 from mtasklite import _wire
+from mtasklite._backends import _process_worker as protocol
+from mtasklite._backends._board import Board
+from mtasklite._backends._channel import Message, ParentEnd
+from mtasklite._backends._journal import read_journal
 from mtasklite._backends._starting import no_process_starts
-from mtasklite.errors import signal_name
+from mtasklite._backends._waiting import Waiter
+from mtasklite._faults import late_init_error
+from mtasklite._frames import is_ours
+from mtasklite._messages import CONSTRUCTING, Event, ExitFailed, InitFailed, Lost, Ready, Run
+from mtasklite._worker import AT, hold
+from mtasklite.errors import WorkerDiedError, signal_name
+
+_FRAME = re.compile(r'  File "(.*)", line ')
 
 GRACE_SECONDS = 0.5
-"""Between SIGTERM and SIGKILL."""
+"""For the exit code of a process that another thread is amid collecting; and between SIGTERM and SIGKILL."""
+
+LEAVE_SECONDS = 2.0
+"""For the end of a process whose work is done; threads or children that the user's code left may hold it up."""
 
 
 class WorkerProcess:
     """One process and what belongs to it.
 
+    Args:
+        slot: Its place in the list of workers.
+        row: Its place on the board.
+        process: The process.
+        channel: This end of the channel.
+        board: The status board.
+        waiter: What waits for it: it is added with `(self, False)` for what it says, `(self, True)` for its end.
+        worker: What it should work with, to be sent when it says that it is there; ``None`` if it came by fork.
+
     Attributes:
-        codec: Packs for it, once it has said which names it knows.
-        n_open: Items sent to it and not answered.
-        held_back: Batches for when it is idle, each with its number of items.
-        is_up: Whether it has been made.
-        is_leaving: Whether its end is expected, and nothing that it says matters.
-        init_error: Why it could not be made.
+        is_leaving: Whether its end is expected, and its outcomes do not matter.
+        kill_at: When to end it that should have ended by itself.
     """
 
-    def __init__(self, slot: int, process: Any, connection: Any) -> None:
+    def __init__(
+        self, slot: int, row: int, process: Any, channel: ParentEnd, board: Board, waiter: Waiter, worker: Any
+    ) -> None:
         self.slot = slot
+        self.row = row
         self.process = process
-        self.connection = connection
-        self.death_handle = _death_handle(process)
-        self.codec = _wire.Codec()
-        self.n_open = 0
-        self.held_back: deque[tuple[Any, int]] = deque()
-        self.is_up = False
+        self._channel = channel
+        self._death_handle = _death_handle(process)
+        self._board = board
+        self._waiter = waiter
+        self._worker = worker
+        self._codec = _wire.Codec()  # until it has said which names it knows
+        self._n_open = 0  # items sent to it and not answered
+        self._held_back: deque[tuple[Message, int]] = deque()  # for when it is idle, with their numbers of items
+        self._is_behind = False  # whether something waits in the channel's outbox
+        self._is_cut_off = False
+        self._last_turn = 0  # of its journal, that was sent whole
+        self._is_up = False
         self.is_leaving = False
-        self.init_error: Optional[BaseException] = None
+        self._init_error: Optional[BaseException] = None
+        self._last_words: Optional[tuple[int, str, str]] = None  # exit code it should have, reason, traceback
+        self.kill_at: Optional[float] = None
+        waiter.add(channel.waitable, (self, False))
+        waiter.add(self._death_handle, (self, True))
 
-    def tell(self, message: Any) -> None:
-        with suppress(OSError):  # if it is dead, its sentinel will say so
-            self.connection.send_bytes(message)
+    # ---- what is said to it
 
-    def receive(self) -> Optional[bytes]:
-        """Return the next message, or ``None`` if no more will come."""
-        try:
-            return bytes(self.connection.recv_bytes())
-        except (EOFError, OSError):
-            return None
+    def send(self, first: int, items: list[Any], max_ahead_bytes: int) -> tuple[int, dict[int, Exception]]:
+        """Send a batch; return its size in bytes, and by offset the errors of items that could not be pickled."""
+        message, failures = self._codec.pack(protocol.BATCH, first, items)
+        is_too_large = self._n_open > 0 and len(message) > max_ahead_bytes
+        if self._channel.may_block and (self._held_back or is_too_large):
+            self._held_back.append((message, len(items)))
+        else:
+            self._n_open += len(items)
+            self._tell(message)
+        return len(message), failures
 
-    def release(self) -> None:
-        """Give back what the ended process held here."""
-        with no_process_starts():
-            self.connection.close()
-            if self.death_handle != self.process.sentinel:
-                os.close(self.death_handle)
-            with suppress(ValueError):  # where SIGCHLD is ignored, the end of a child cannot be asked for
-                self.process.close()
+    def cancel(self) -> None:
+        """Let it drop what it has not begun."""
+        self._n_open = 0
+        self._held_back.clear()
+        self._tell(protocol.CANCEL)
+
+    def retire(self) -> None:
+        """Let it end after the item that it is at."""
+        self.is_leaving = True
+        self._tell(protocol.STOP)
+
+    def kill(self, number: int, limit: Optional[float]) -> bool:
+        """End it for being late, if it is still at this; return whether it was."""
+        if not hold(self._board.of(self.row), number):
+            return False
+        if number == CONSTRUCTING:
+            self._init_error = late_init_error(self.slot, limit)
+        self.process.kill()
+        return True
+
+    def _tell(self, message: Message) -> None:
+        self._channel.send(message)
+        self._push()
+
+    def _push(self) -> None:
+        """Send what waits, and hear of it when there is room for the rest."""
+        is_behind = not self._channel.push()
+        if is_behind != self._is_behind and not self._is_cut_off:
+            self._waiter.watch_room(self._channel.waitable, (self, False), is_behind)
+        self._is_behind = is_behind
+
+    def _send_worker(self) -> None:
+        message, failures = self._codec.pack(protocol.WORKER, None, [self._worker])
+        if failures:
+            self._init_error = failures[0]
+            self.process.kill()
+        else:
+            self._tell(message)
+
+    # ---- what it says
+
+    def take_in(self, events: list[Event]) -> None:
+        """Add to the events what it has said."""
+        if self._is_behind:
+            self._push()
+        for message in self._channel.receive():
+            self._understand(message, events)
+        if self._channel.has_ended and not self._is_cut_off:
+            self._is_cut_off = True
+            self._waiter.remove(self._channel.waitable)
+            if self.kill_at is None:
+                self.process.kill()  # it closed its end; with nobody to talk to it is as good as dead
+
+    def _understand(self, message: Message, events: list[Event]) -> None:
+        tag = _wire.tag_of(message)
+        if self.is_leaving and tag in (protocol.RUN, protocol.READY):
+            return
+        head, values, failures = _wire.unpack(message)
+        if tag == protocol.RUN:
+            first, busy_seconds, self._last_turn, packed = head
+            failures.update({offset: _wire.unpack_error(error) for offset, error in packed.items()})
+            self._count_answered(len(values))
+            events.append(Run(self.slot, first, values, failures, busy_seconds, len(message)))
+        elif tag == protocol.HELLO:
+            self._codec = _wire.Codec(head)
+            if self._worker is not None:
+                self._send_worker()
+        elif tag == protocol.READY:
+            self._is_up = True
+            self._n_open = 0
+            events.append(Ready(self.slot))
+        elif tag == protocol.INIT_FAILED:
+            self._init_error = _wire.unpack_error(head)
+        elif tag == protocol.DYING:
+            self._last_words = head
+        elif tag == protocol.LEFT:
+            self.kill_at = time.monotonic() + LEAVE_SECONDS
+            if head is not None:
+                events.append(ExitFailed(self.slot, _wire.unpack_error(head)))
+
+    def _count_answered(self, n_items: int) -> None:
+        self._n_open -= n_items
+        if self._n_open <= 0 and self._held_back:
+            message, self._n_open = self._held_back.popleft()
+            self._tell(message)
+
+    # ---- its end
+
+    def bury(self, events: list[Event]) -> None:
+        """Add to the events what it had still said, and how it ended; and give back what it held here."""
+        for message in self._channel.drain():
+            self._understand(message, events)
+        if not self.is_leaving:
+            self._read_journal(events)
+        exitcode, reason, traceback = self._how_it_ended(self.reap())
+        current = int(self._board.of(self.row)[AT])
+        if not self._is_cut_off:
+            self._waiter.remove(self._channel.waitable)
+        self._waiter.remove(self._death_handle)
+        self.release()
+        if self._is_up:
+            if not self.is_leaving:
+                events.append(Lost(self.slot, current, exitcode, reason, traceback))
+        # One that was told to leave before it was made leaves with 0, or nobody knows with what.
+        elif self._init_error is not None or not self.is_leaving or exitcode not in (0, None):
+            error = self._init_error or self._death_error(exitcode, reason, traceback)
+            events.append(InitFailed(self.slot, error))
+
+    def _read_journal(self, events: list[Event]) -> None:
+        """Add to the events what it had finished and not come to say."""
+        for first, records in read_journal(self._board.journal_of(self.row), self._last_turn):
+            values: list[Any] = [blob for _, blob in records]
+            failures = _wire.unpack_in_place(values)
+            for offset, (is_failure, _) in enumerate(records):
+                if is_failure and offset not in failures:
+                    failures[offset] = _wire.unpack_error(values[offset])
+            events.append(Run(self.slot, first, values, failures, busy_seconds=-1.0))
 
     def reap(self) -> Optional[int]:
         """Wait for the process's end, and return its exit code."""
@@ -69,12 +213,44 @@ class WorkerProcess:
             time.sleep(0.001)
         return cast("Optional[int]", self.process.exitcode)
 
+    def _how_it_ended(self, exitcode: Optional[int]) -> tuple[Optional[int], str, Optional[str]]:
+        """Return its exit code, why it ended in words, and its last traceback if there is one."""
+        if self._last_words is not None:
+            exitcode, reason, traceback = self._last_words
+            return exitcode, f"{reason}, exit code {exitcode}", traceback
+        if exitcode is None:
+            return None, "its exit code was taken by other code", None
+        reason = signal_name(exitcode) or f"exit code {exitcode}"
+        if reason == "SIGKILL":
+            reason += ", which is also what the system sends when memory runs out"
+        return exitcode, reason, _without_our_frames(self._channel.fault) or None
 
-def how_it_ended(exitcode: Optional[int]) -> str:
-    """Return in words what an exit code says."""
-    if exitcode is None:
-        return "its exit code was taken by other code"
-    return signal_name(exitcode) or f"exit code {exitcode}"
+    def _death_error(self, exitcode: Optional[int], reason: str, traceback: Optional[str]) -> WorkerDiedError:
+        text = f"worker {self.slot} died while it was being made: {reason}"
+        if self._worker is not None:
+            text += "; a script that starts workers by spawn or forkserver must do so under"
+            text += ' `if __name__ == "__main__":`, for each worker imports it'
+        return WorkerDiedError(text, exitcode, self.slot, traceback=traceback)
+
+    def release(self) -> None:
+        """Give back what the ended process held here."""
+        with no_process_starts():
+            self._channel.close()
+            if self._death_handle != self.process.sentinel:
+                os.close(self._death_handle)
+            with suppress(ValueError):  # where SIGCHLD is ignored, the end of a child cannot be asked for
+                self.process.close()
+
+
+def _without_our_frames(fault: str) -> str:
+    """Cut what a fault handler wrote, innermost frame first, where the worker loop begins."""
+    kept = []
+    for line in fault.splitlines(keepends=True):
+        name = _FRAME.match(line)
+        if name is not None and is_ours(name.group(1)):
+            break
+        kept.append(line)
+    return "".join(kept)
 
 
 def _death_handle(process: Any) -> Any:

@@ -1,13 +1,14 @@
 """What runs inside a worker process: two threads around the worker loop.
 
-The *attendant* reads the pipe at all times, so that the parent's writes end however busy the worker is, sends for the
-loop what has lain too long, and ends the process once the parent is gone. The main thread unpacks, calls and packs.
+The *attendant* reads the channel at all times, so that the parent is rid of what it sends however busy the worker is,
+sends for the loop what has lain too long, and ends the process once the parent is gone. The main thread unpacks, calls
+and packs.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
-import selectors
 import signal
 import sys
 import threading
@@ -18,16 +19,26 @@ from typing import Any, Optional
 
 from mtasklite import _wire
 from mtasklite._backends._board import Board
+from mtasklite._backends._channel import HAS_SOCKETS, WorkerEnd
+from mtasklite._backends._journal import Journal
+from mtasklite._backends._orphan import ParentWatch
 from mtasklite._byvalue import freeze_inheritance, names_in_main
-from mtasklite._worker import FLUSH_SECONDS, Inbox, WorkerLoop, hire
+from mtasklite._messages import NOWHERE
+from mtasklite._worker import AT, FLUSH_SECONDS, Finished, Inbox, WorkerLoop, hire, how_it_raised
 from mtasklite.constants import ArgumentPassing
 
 # Tags of messages to a worker ...
 WORKER, BATCH, CANCEL, STOP = b"W", b"B", b"C", b"S"
 # ... and from it.
-HELLO, READY, INIT_FAILED, RUN = b"H", b"Y", b"F", b"R"
+HELLO, READY, INIT_FAILED, RUN, DYING, LEFT = b"H", b"Y", b"F", b"R", b"D", b"L"
 
-ORPHAN_CHECK_SECONDS = 1.0
+MAX_KEPT_BYTES = 1 << 12
+"""Larger outcomes are sent at once instead of being kept in the journal: that costs less than to pickle them twice."""
+
+SKIPPED_AFTER_LARGE = 64
+"""So many outcomes after a large one are taken to be large too."""
+
+IDLE_CHECKS = 10
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,7 @@ class Contract:
         slot: Its place.
         argument_type: How an item becomes arguments.
         is_timed: Whether the start of each item goes on the board.
+        parent: Process id of the parent.
         parent_main: Names that the parent's ``__main__`` has.
         is_forked: Whether `worker` came by fork; else it follows as a message.
         worker: The worker.
@@ -46,19 +58,20 @@ class Contract:
     slot: int
     argument_type: ArgumentPassing
     is_timed: bool
+    parent: int
     parent_main: frozenset[str]
     is_forked: bool
     worker: Any = None
 
 
-def main(connection: Any, board: Board, contract: Contract, not_ours: Iterable[Any]) -> None:
+def main(channel: WorkerEnd, board: Board, contract: Contract, not_ours: Iterable[Any]) -> None:
     """Work until told to stop.
 
     Args:
-        connection: This end of the duplex pipe.
+        channel: This end of the channel.
         board: The status board.
         contract: What it is to do.
-        not_ours: Connections that came by fork and belong to others: while they are open here, their owners do
+        not_ours: Ends of channels that came by fork and belong to others: while they are open here, their owners do
             not learn of each other's end.
     """
     if contract.is_forked:
@@ -66,81 +79,140 @@ def main(connection: Any, board: Board, contract: Contract, not_ours: Iterable[A
     for other in not_ours:
         with suppress(OSError):
             other.close()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=channel.close)  # a child of the task would hold it open
+    if HAS_SOCKETS:
+        # Where the parent finds it. Off in children, lest they write to what has this number there.
+        faulthandler.enable(channel.waitable.fileno(), all_threads=False)
+        os.register_at_fork(after_in_child=faulthandler.disable)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a forked handler would do the parent's clean-up here
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
-        _ProcessWorker(connection, board.of(contract.slot), contract).run()
-    except BrokenPipeError:
+        exitcode = _ProcessWorker(channel, board, contract).run()
+    except OSError:
         os._exit(1)  # the parent is gone, and with it whoever could be told
+    if exitcode:
+        sys.exit(exitcode)
+
+
+class _Keeper:
+    """Keeps outcomes in the journal, pickled."""
+
+    def __init__(self, journal: Journal, codec: _wire.Codec) -> None:
+        self._codec = codec
+        self._n_to_skip = 0
+        self.add = journal.add
+        self.turn = journal.turn
+
+    def pack(self, outcome: Any, is_failure: bool) -> Optional[bytes]:
+        if self._n_to_skip:
+            self._n_to_skip -= 1
+            return None
+        try:
+            blob = self._codec.pack_one(self._codec.pack_error(outcome) if is_failure else outcome)
+        except Exception:
+            return None  # it will be tried again, and reported, when it is sent
+        if len(blob) > MAX_KEPT_BYTES:
+            self._n_to_skip = SKIPPED_AFTER_LARGE
+            return None
+        return blob
 
 
 class _ProcessWorker:
-    def __init__(self, connection: Any, board: Any, contract: Contract) -> None:
-        self._connection = connection
-        self._board = board
+    def __init__(self, channel: WorkerEnd, board: Board, contract: Contract) -> None:
+        self._channel = channel
+        self._board = board.of(contract.slot)
         self._contract = contract
         self._codec = _wire.Codec(contract.parent_main)
+        self._keeper = _Keeper(Journal(board.journal_of(contract.slot)), self._codec)
         self._lock = threading.Lock()  # one message at a time
         self._inbox = Inbox()
         self._loop: Optional[WorkerLoop] = None
 
-    def run(self) -> None:
+    def run(self) -> int:
+        """Work, and return the code to exit with."""
         self._tell(HELLO, names_in_main())
         threading.Thread(target=self._attend, name="mtasklite-attendant", daemon=True).start()
-        with ExitStack() as stack:
-            try:
-                call = hire(self._receive_worker(), self._contract.argument_type, stack)
-            except Exception as error:
-                self._tell(INIT_FAILED, self._codec.pack_error(error))
-                sys.exit(1)
-            self._loop = WorkerLoop(call, self._inbox, self._board, self._send_run, self._contract.is_timed)
-            self._loop.serve(lambda: self._tell(READY), self._unpack)
+        stack = ExitStack()
+        exitcode = 0
+        try:
+            self._serve(stack)
+        except OSError:
+            raise  # of the channel: one that a task raises is its item's
+        except BaseException as error:  # a task may raise what is no error: SystemExit, KeyboardInterrupt
+            exitcode = _exitcode_of(error)
+            self._tell(DYING, (exitcode, how_it_raised(error), self._codec.pack_error(error).traceback))
+        try:
+            stack.close()
+        except BaseException as error:
+            self._tell(LEFT, self._codec.pack_error(error))
+        else:
+            self._tell(LEFT)
+        return exitcode
+
+    def _serve(self, stack: ExitStack) -> None:
+        try:
+            call = hire(self._receive_worker(), self._contract.argument_type, stack, self._board)
+        except _StoppedBeforeHireError:
+            return
+        except BaseException as error:
+            self._tell(INIT_FAILED, self._codec.pack_error(error))
+            return
+        finally:
+            self._board[AT] = NOWHERE
+        self._loop = WorkerLoop(
+            call, self._inbox, self._board, self._send_finished, self._contract.is_timed, self._keeper
+        )
+        self._loop.serve(lambda: self._tell(READY), self._unpack)
 
     def _receive_worker(self) -> Any:
         if self._contract.is_forked:
             return self._contract.worker
         message = self._inbox.get()
         if message is Inbox.STOP:
-            sys.exit()
+            raise _StoppedBeforeHireError
         _, (worker,), failures = _wire.unpack(message)
         if failures:
             raise failures[0]
         return worker
 
-    def _unpack(self, message: bytes) -> tuple[int, list[Any], dict[int, Exception]]:
+    def _unpack(self, message: Any) -> tuple[int, list[Any], dict[int, Exception]]:
         first, items, failures = _wire.unpack(message)
         return first, items, failures
 
-    def _send_run(self, first: int, values: list[Any], failures: dict[int, Exception], seconds: float) -> None:
-        packed = {offset: self._codec.pack_error(error) for offset, error in failures.items()}
-        message, unsendable = self._codec.pack(RUN, (first, seconds, packed), values)
+    def _send_finished(self, finished: Finished) -> None:
+        values = finished.values
+        packed = {offset: self._codec.pack_error(error) for offset, error in finished.failures.items()}
+        head = (finished.first, finished.busy_seconds, finished.turn, packed)
+        message, unsendable = self._codec.pack(RUN, head, values)
         if unsendable:
             packed.update({offset: self._codec.pack_error(error) for offset, error in unsendable.items()})
             values = [None if offset in unsendable else value for offset, value in enumerate(values)]
-            message, _ = self._codec.pack(RUN, (first, seconds, packed), values)
+            message, _ = self._codec.pack(RUN, head, values)
         self._send(message)
 
     def _tell(self, tag: bytes, head: Any = None) -> None:
         self._send(self._codec.pack(tag, head, [])[0])
 
-    def _send(self, message: Any) -> None:
+    def _send(self, message: bytes) -> None:
         with self._lock:
-            self._connection.send_bytes(message)
+            self._channel.send(message)
 
     def _attend(self) -> None:
-        parent = os.getppid()
-        wait_for_input = _make_waiter(self._connection)
-        has_input = False
+        watch = ParentWatch(self._contract.parent, self._channel.waitable)
+        n_idle_checks = 0
         try:
             while True:
                 loop = self._loop
-                is_working = has_input or (loop is not None and (loop.is_amid_batch or not self._inbox.empty()))
-                has_input = bool(wait_for_input(FLUSH_SECONDS if is_working else ORPHAN_CHECK_SECONDS))
+                is_working = loop is not None and (loop.is_amid_batch or not self._inbox.empty())
+                n_idle_checks = 0 if is_working else n_idle_checks + 1
+                has_input = watch.wait(FLUSH_SECONDS if n_idle_checks < IDLE_CHECKS else None)
                 if has_input:
-                    self._take_in(self._connection.recv_bytes())
-                elif os.getppid() != parent:
+                    n_idle_checks = 0
+                    self._take_in(self._channel.receive())
+                elif watch.is_orphan:
                     break
                 if loop is not None:
                     loop.flush_if_old()
@@ -148,7 +220,7 @@ class _ProcessWorker:
             pass
         os._exit(1)  # the parent is gone: nobody is left to work for
 
-    def _take_in(self, message: bytes) -> None:
+    def _take_in(self, message: Any) -> None:
         tag = _wire.tag_of(message)
         if tag == CANCEL:
             self._inbox.cancel()
@@ -158,10 +230,14 @@ class _ProcessWorker:
             self._inbox.put(message)
 
 
-def _make_waiter(connection: Any) -> Any:
-    """Return a function that waits so many seconds for input, and says whether there is any."""
-    if os.name == "nt":
-        return connection.poll
-    selector = selectors.DefaultSelector()
-    selector.register(connection, selectors.EVENT_READ)
-    return selector.select
+class _StoppedBeforeHireError(Exception):
+    """The worker was told to stop before it was sent what to work with."""
+
+
+def _exitcode_of(error: BaseException) -> int:
+    """Return what a script would exit with that this ends."""
+    if not isinstance(error, SystemExit):
+        return 1
+    if error.code is None:
+        return 0
+    return error.code & 0xFF if isinstance(error.code, int) else 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Optional, Protocol
 
-from mtasklite._messages import Batch, Event, InitFailed, Receipt
+from mtasklite._messages import Batch, Event, Receipt
 
 
 class Backend(Protocol):
@@ -18,8 +18,12 @@ class Backend(Protocol):
     max_ahead_bytes: int
     max_batch_items: Optional[int]
 
-    def start(self, slot: int) -> None:
-        """Start a worker in an empty slot; `Ready` or `InitFailed` will follow."""
+    def start(self, slot: int) -> bool:
+        """Start a worker in an empty slot; `Ready` or `InitFailed` will follow.
+
+        Returns:
+            False if too many retired workers are still leaving; `poll` ends when one has left.
+        """
 
     def send(self, slot: int, batch: Batch) -> Receipt:
         """Send a batch to a worker; one `Run` or more will follow, or `Lost`."""
@@ -28,22 +32,35 @@ class Backend(Protocol):
         """Return what has happened; if nothing has, wait for it, at most so long (``None``: for ever)."""
 
     def running(self) -> list[tuple[int, int, float]]:
-        """Return what the status board says: slot, sequence number of its item, when it started that."""
+        """Return what the status board says of each worker that is at something.
 
-    def kill(self, slot: int) -> None:
-        """End a worker at once, amid its item; `Lost` will follow."""
+        Returns:
+            Slot; sequence number of its item, or `CONSTRUCTING` or `UNPACKING`; when it started that.
+        """
+
+    def kill(self, slot: int, number: int) -> bool:
+        """End a worker at once, if it is still at what it was said to be running.
+
+        Returns:
+            Whether it was; `Lost` or `InitFailed` will follow then, else it goes on.
+        """
 
     def retire(self, slot: int) -> None:
-        """Let a worker that holds nothing end in good order; its slot is empty from now on."""
+        """Let a worker that holds nothing end in good order; its slot is empty from now on.
+
+        `ExitFailed` may follow.
+        """
 
     def cancel(self, slot: int) -> None:
         """Make a worker drop what it holds, but for the item that it is at; `Ready` will follow."""
 
-    def close(self, seconds: Optional[float]) -> list[InitFailed]:
+    def close(self, seconds: Optional[float]) -> list[Event]:
         """End all workers: let them finish the item that they are at, at most so long, then terminate them.
 
+        Those that are past the time limit of a task are ended at that.
+
         Returns:
-            The workers that turned out not to have been made.
+            `InitFailed` and `ExitFailed` of those that it is true of.
         """
 
     def terminate(self) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, Optional
 
-from mtasklite._messages import Batch, Event, InitFailed, Ready, Receipt, Run
-from mtasklite._worker import BOARD_FIELDS, Inbox, WorkerLoop, hire
+from mtasklite._messages import Batch, Event, ExitFailed, InitFailed, Ready, Receipt, Run
+from mtasklite._worker import Finished, Inbox, WorkerLoop, hire, new_board
 from mtasklite.constants import ArgumentPassing
 
 
@@ -34,20 +34,22 @@ class InlineBackend:
         self._batches: list[Batch] = []
         self._events: list[Event] = []
 
-    def start(self, slot: int) -> None:
+    def start(self, slot: int) -> bool:
         self._is_to_be_made = True
+        return True
 
     def _make_worker(self) -> Event:
         self._is_to_be_made = False
+        board = new_board()
         try:
-            call = hire(self._worker, self._argument_type, self._stack)
+            call = hire(self._worker, self._argument_type, self._stack, board)
         except Exception as error:
             return InitFailed(0, error)
-        self._loop = WorkerLoop(call, Inbox(), [-1] * BOARD_FIELDS, self._note_run, is_timed=False)
+        self._loop = WorkerLoop(call, Inbox(), board, self._note_finished, is_timed=False)
         return Ready(0)
 
-    def _note_run(self, first: int, values: list[Any], failures: dict[int, Exception], seconds: float) -> None:
-        self._events.append(Run(0, first, values, failures, seconds))
+    def _note_finished(self, finished: Finished) -> None:
+        self._events.append(Run(0, finished.first, finished.values, finished.failures, finished.busy_seconds))
 
     def send(self, slot: int, batch: Batch) -> Receipt:
         self._batches.append(batch)
@@ -65,24 +67,27 @@ class InlineBackend:
     def running(self) -> list[tuple[int, int, float]]:
         return []
 
-    def kill(self, slot: int) -> None:
-        """Nothing can be done: the only thread there is makes this very call."""
+    def kill(self, slot: int, number: int) -> bool:
+        return False  # the only thread there is makes this very call
 
     def retire(self, slot: int) -> None:
-        self._leave_worker()
+        self._events += self._leave_worker()
 
     def cancel(self, slot: int) -> None:
         self._batches.clear()
         self._events = [Ready(0)]
 
-    def close(self, seconds: Optional[float]) -> list[InitFailed]:
-        self._leave_worker()
-        return []
+    def close(self, seconds: Optional[float]) -> list[Event]:
+        return self._leave_worker()
 
     def terminate(self) -> None:
         self._leave_worker()
 
-    def _leave_worker(self) -> None:
+    def _leave_worker(self) -> list[Event]:
         self._batches.clear()
         self._loop = None
-        self._stack.close()
+        try:
+            self._stack.close()
+        except Exception as error:
+            return [ExitFailed(0, error)]
+        return []

@@ -9,6 +9,7 @@ nothing that it says is listened to any more.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import weakref
@@ -17,22 +18,39 @@ from contextlib import ExitStack
 from queue import Empty, SimpleQueue
 from typing import Any, Optional
 
-from mtasklite._messages import Batch, Event, InitFailed, Lost, Ready, Receipt, Run
-from mtasklite._worker import BOARD_FIELDS, FLUSH_SECONDS, Inbox, WorkerLoop, hire
+from mtasklite._faults import late_init_error
+from mtasklite._messages import CONSTRUCTING, NOWHERE, Batch, Event, ExitFailed, InitFailed, Lost, Ready, Receipt, Run
+from mtasklite._worker import (
+    AT,
+    FLUSH_SECONDS,
+    SINCE,
+    Finished,
+    Inbox,
+    WorkerLoop,
+    hire,
+    hold,
+    how_it_raised,
+    new_board,
+)
 from mtasklite.constants import ArgumentPassing
+
+JOIN_SECONDS = 3600.0
+"""Waits are cut in pieces of no more, for a platform's longest wait may be weeks."""
 
 
 class _Worker:
     """One thread and what belongs to it."""
 
-    def __init__(self, slot: int, worker: Any, argument_type: ArgumentPassing, is_timed: bool, events: Any) -> None:
+    def __init__(
+        self, slot: int, worker: Any, argument_type: ArgumentPassing, task_timeout: Optional[float], events: Any
+    ) -> None:
         self.slot = slot
         self.inbox = Inbox()
-        self.board: list[Any] = [-1] * BOARD_FIELDS
+        self.board: list[Any] = new_board()
         self.loop: Optional[WorkerLoop] = None
         self._worker = worker
         self._argument_type = argument_type
-        self._is_timed = is_timed
+        self._task_timeout = task_timeout
         self._events = events
         self.thread = threading.Thread(target=self._main, name=f"mtasklite-worker-{slot}", daemon=True)
 
@@ -40,24 +58,43 @@ class _Worker:
         self._events.put((self, event))
 
     def _main(self) -> None:
-        with ExitStack() as stack:  # what leaving it raises is shown by threading.excepthook
-            try:
-                call = hire(self._worker, self._argument_type, stack)
-            except BaseException as error:
-                self.tell(InitFailed(self.slot, error))
-                return
-            self.loop = WorkerLoop(call, self.inbox, self.board, self._send_run, self._is_timed)
-            try:
-                self.loop.serve(lambda: self.tell(Ready(self.slot)), self._unpack)
-            except BaseException as error:
-                self.tell(self.lost(f"it raised {error!r}"))
+        stack = ExitStack()
+        self._serve(stack)
+        try:
+            stack.close()
+        except BaseException as error:
+            self.tell(ExitFailed(self.slot, error))
 
-    def lost(self, reason: str) -> Lost:
-        current = int(self.board[0])
-        return Lost(self.slot, current if current >= 0 else None, None, reason)
+    def _serve(self, stack: ExitStack) -> None:
+        try:
+            call = hire(self._worker, self._argument_type, stack, self.board)
+        except BaseException as error:
+            self.tell(InitFailed(self.slot, error))
+            return
+        finally:
+            self.board[AT] = NOWHERE
+        is_timed = self._task_timeout is not None
+        self.loop = WorkerLoop(call, self.inbox, self.board, self._send_finished, is_timed)
+        try:
+            self.loop.serve(lambda: self.tell(Ready(self.slot)), self._unpack)
+        except BaseException as error:
+            self.tell(Lost(self.slot, self.board[AT], None, how_it_raised(error)))
 
-    def _send_run(self, first: int, values: list[Any], failures: dict[int, Exception], seconds: float) -> None:
-        self.tell(Run(self.slot, first, values, failures, seconds))
+    def abandon(self, number: int) -> bool:
+        """Give it up for being late, if it is still at this; return whether it was."""
+        if not hold(self.board, number):
+            return False
+        self.inbox.stop()
+        if number == CONSTRUCTING:
+            self.tell(InitFailed(self.slot, late_init_error(self.slot, self._task_timeout)))
+            return True
+        if self.loop is not None:
+            self.loop.flush()  # what it has finished stands
+        self.tell(Lost(self.slot, number, None, "it was abandoned"))
+        return True
+
+    def _send_finished(self, finished: Finished) -> None:
+        self.tell(Run(self.slot, finished.first, finished.values, finished.failures, finished.busy_seconds))
 
     @staticmethod
     def _unpack(batch: Batch) -> tuple[int, list[Any], dict[int, Exception]]:
@@ -70,25 +107,26 @@ class ThreadBackend:
     Args:
         workers: One worker for each slot.
         argument_type: How an item becomes arguments.
-        is_timed: Whether the status board must tell when each item was started.
+        task_timeout: Seconds that one item, or a constructor, may run.
     """
 
     max_ahead_bytes = 0
     max_batch_items: Optional[int] = None
 
-    def __init__(self, workers: Sequence[Any], argument_type: ArgumentPassing, is_timed: bool) -> None:
+    def __init__(self, workers: Sequence[Any], argument_type: ArgumentPassing, task_timeout: Optional[float]) -> None:
         self._workers = workers
         self._argument_type = argument_type
-        self._is_timed = is_timed
+        self._task_timeout = task_timeout
         self._by_slot: dict[int, _Worker] = {}
         self._leaving: list[_Worker] = []
         self._events: SimpleQueue[tuple[_Worker, Event]] = SimpleQueue()
         weakref.finalize(self, _stop_all, self._by_slot).atexit = False
 
-    def start(self, slot: int) -> None:
-        worker = _Worker(slot, self._workers[slot], self._argument_type, self._is_timed, self._events)
+    def start(self, slot: int) -> bool:
+        worker = _Worker(slot, self._workers[slot], self._argument_type, self._task_timeout, self._events)
         self._by_slot[slot] = worker
         worker.thread.start()
+        return True
 
     def send(self, slot: int, batch: Batch) -> Receipt:
         self._by_slot[slot].inbox.put(batch)
@@ -122,11 +160,12 @@ class ThreadBackend:
         return True
 
     def _note(self, events: list[Event], worker: _Worker, event: Event) -> None:
-        if self._by_slot.get(worker.slot) is not worker:
-            return  # it was abandoned, or has left
-        if isinstance(event, (InitFailed, Lost)):
-            del self._by_slot[worker.slot]
-        events.append(event)
+        if isinstance(event, ExitFailed):
+            events.append(event)
+        elif self._by_slot.get(worker.slot) is worker:  # else it was abandoned, or is leaving
+            if isinstance(event, (InitFailed, Lost)):
+                del self._by_slot[worker.slot]
+            events.append(event)
 
     def _flush_old(self) -> None:
         for worker in self._by_slot.values():
@@ -135,17 +174,13 @@ class ThreadBackend:
 
     def running(self) -> list[tuple[int, int, float]]:
         return [
-            (slot, int(worker.board[0]), float(worker.board[1]))
+            (slot, worker.board[AT], worker.board[SINCE])
             for slot, worker in self._by_slot.items()
-            if worker.board[0] >= 0
+            if worker.board[AT] != NOWHERE
         ]
 
-    def kill(self, slot: int) -> None:
-        worker = self._by_slot[slot]
-        if worker.loop is not None:
-            worker.loop.flush()  # what it has finished stands
-        worker.tell(worker.lost("it was abandoned"))
-        worker.inbox.stop()
+    def kill(self, slot: int, number: int) -> bool:
+        return self._by_slot[slot].abandon(number)
 
     def retire(self, slot: int) -> None:
         worker = self._by_slot.pop(slot)
@@ -155,17 +190,30 @@ class ThreadBackend:
     def cancel(self, slot: int) -> None:
         self._by_slot[slot].inbox.cancel()
 
-    def close(self, seconds: Optional[float]) -> list[InitFailed]:
+    def close(self, seconds: Optional[float]) -> list[Event]:
         for slot in list(self._by_slot):
             self.retire(slot)
-        end = None if seconds is None else time.monotonic() + seconds
+        end = math.inf if seconds is None else time.monotonic() + seconds
         for worker in self._leaving:
-            if worker.thread is threading.current_thread():
-                continue  # the pool was dropped, and collected in one of its own workers
-            worker.thread.join(None if end is None else max(0.0, end - time.monotonic()))
+            if worker.thread is not threading.current_thread():  # a pool that is dropped may be collected in its worker
+                self._join(worker, end)
         self._leaving.clear()
         said = [self._events.get_nowait()[1] for _ in range(self._events.qsize())]
-        return [event for event in said if isinstance(event, InitFailed)]
+        return [event for event in said if isinstance(event, (InitFailed, ExitFailed))]
+
+    def _join(self, worker: _Worker, end: float) -> None:
+        """Wait for a thread's end, no longer than until `end`, and no longer than its item may run."""
+        limit = self._task_timeout
+        while worker.thread.is_alive():
+            now = time.monotonic()
+            seconds_left = end - now
+            if limit is not None and worker.board[AT] != NOWHERE:
+                seconds_left = min(seconds_left, worker.board[SINCE] + limit - now)
+                if seconds_left <= 0 and worker.abandon(worker.board[AT]):
+                    return
+            if end <= now:
+                return
+            worker.thread.join(max(0.0, min(seconds_left, limit or JOIN_SECONDS, JOIN_SECONDS)))
 
     def terminate(self) -> None:
         self.close(0)

@@ -9,7 +9,7 @@ from typing import Any, Callable, Optional
 from mtasklite._crew import Crew
 from mtasklite._driver import Iteration
 from mtasklite._engine import Engine, Rules
-from mtasklite._messages import Batch, Event, InitFailed, Lost, Ready, Receipt, Run
+from mtasklite._messages import NOWHERE, Batch, Event, InitFailed, Lost, Ready, Receipt, Run
 from mtasklite._slots import Sent, Slot
 from mtasklite.constants import ExceptionBehaviour
 
@@ -137,7 +137,7 @@ class Bench:
         seconds, n_bytes = seconds_each * len(items), bytes_each * len(items)
         self.engine.on_run(Run(slot, sent.next_number, values, failures, seconds, n_bytes))
 
-    def lose(self, slot: int = 0, current: Optional[int] = None) -> None:
+    def lose(self, slot: int = 0, current: int = NOWHERE) -> None:
         """Let a worker be killed; the next one is up at once."""
         self.engine.on_lost(Lost(slot, current, -9, "SIGKILL"))
         if self.slots[slot].is_live:
@@ -176,7 +176,7 @@ class ScriptedWorker:
         self.is_up = False
         self.held: list[tuple[int, Any]] = []  # sequence number and item, in the order of work
         self.ends: list[int] = []  # sequence numbers after which a batch ends
-        self.current: Optional[int] = None
+        self.current = NOWHERE
         self.since: Optional[float] = None  # while it is stuck
         self.dropped: list[int] = []  # sequence numbers of what it was told to drop
 
@@ -217,14 +217,15 @@ class ScriptedBackend:
         self.starts: Counter[int] = Counter()
         self.seconds_each = 1.0
         self.item_bytes = 0
-        self.failed_at_close: list[InitFailed] = []
+        self.failed_at_close: list[Event] = []
 
     # ---- the protocol
 
-    def start(self, slot: int) -> None:
+    def start(self, slot: int) -> bool:
         assert slot not in self.workers, "started in a slot that is taken"
         self.calls.append(("start", slot))
         self.workers[slot] = ScriptedWorker(slot)
+        return True
 
     def send(self, slot: int, batch: Batch) -> Receipt:
         worker = self.workers[slot]
@@ -251,12 +252,13 @@ class ScriptedBackend:
         return [
             (worker.slot, worker.current, worker.since)
             for worker in self.workers.values()
-            if worker.current is not None and worker.since is not None
+            if worker.current != NOWHERE and worker.since is not None
         ]
 
-    def kill(self, slot: int) -> None:
+    def kill(self, slot: int, number: int) -> bool:
         self.calls.append(("kill", slot))
         self.lose(slot, n_started=0)
+        return True
 
     def retire(self, slot: int) -> None:
         self.calls.append(("retire", slot))
@@ -271,7 +273,7 @@ class ScriptedBackend:
         worker.held.clear()
         worker.ends.clear()
 
-    def close(self, seconds: Optional[float]) -> list[InitFailed]:
+    def close(self, seconds: Optional[float]) -> list[Event]:
         self.calls.append("close")
         return self.failed_at_close
 

@@ -6,7 +6,7 @@ import pytest
 
 from mtasklite._batching import MAX_BATCH_ITEMS
 from mtasklite._engine import MAX_IDLE_DEATHS
-from mtasklite._messages import Lost, Ready, Receipt, Run
+from mtasklite._messages import NOWHERE, Lost, Ready, Receipt, Run
 from mtasklite._window import MAX_BATCH_BYTES, MAX_WINDOW_BYTES
 from mtasklite.errors import DeferredExceptions, TaskTimeoutError, WorkerDiedError, WorkerInitError
 from mtasklite.tests.scripted import Bench, FailedError, done, make_batch
@@ -360,7 +360,7 @@ def test_item_that_goes_out_again_comes_before_what_is_queued(rules):
     bench = Bench([], is_bounded=False, **rules)
     bench.engine.feed(list(range(10)))
     assert bench.supply() == [(0, [0])]
-    bench.lose(0, current=0 if rules else None)
+    bench.lose(0, current=0 if rules else NOWHERE)
     assert bench.supply() == [(0, [0])]
 
 
@@ -581,7 +581,7 @@ def test_no_item_fails_when_its_worker_died_before_it_started_any():
     """A worker that dies with its batches untouched costs no item."""
     bench = Bench(range(2), n_slots=2)
     bench.supply()
-    bench.engine.on_lost(Lost(0, None, -9, "SIGKILL"))
+    bench.engine.on_lost(Lost(0, NOWHERE, -9, "SIGKILL"))
     assert bench.engine.n_errors == 0
     bench.answer(1)
     assert bench.supply() == [(1, [0])]
@@ -602,7 +602,7 @@ def test_lost_worker_gets_nothing_until_its_successor_is_up():
 def test_worker_that_was_lost_idle_gets_nothing():
     """A worker that was waiting for a batch when it died is not waiting any more."""
     bench = Bench()
-    bench.engine.on_lost(Lost(0, None, -9, "SIGKILL"))
+    bench.engine.on_lost(Lost(0, NOWHERE, -9, "SIGKILL"))
     assert bench.engine.next_want() is None
 
 
@@ -629,7 +629,7 @@ def test_large_batch_is_sent_in_parts_when_it_was_queued_again():
     bench.slots[0].pace.batch_size = 4
     bench.engine.on_ready(Ready(0))
     assert bench.supply() == [(0, [0, 1, 2, 3])]
-    bench.engine.on_lost(Lost(0, None, -9, "SIGKILL"))
+    bench.engine.on_lost(Lost(0, NOWHERE, -9, "SIGKILL"))
     bench.engine.on_ready(Ready(1))
     assert bench.supply() == [(1, [0])]
     bench.answer(1)
@@ -780,7 +780,7 @@ def test_worker_is_late_when_its_item_runs_past_the_limit():
     bench = Bench(n_slots=2, task_timeout=5.0)
     bench.supply()
     assert bench.engine.late_slots([(0, 0, 100.0), (1, 1, 103.0)], 104.5) == ([], 0.5)
-    assert bench.engine.late_slots([(0, 0, 100.0), (1, 1, 103.0)], 105.0) == ([0], 3.0)
+    assert bench.engine.late_slots([(0, 0, 100.0), (1, 1, 103.0)], 105.0) == ([(0, 0)], 3.0)
 
 
 def test_next_look_is_after_the_limit_when_no_worker_is_at_work():
@@ -813,7 +813,7 @@ def test_worker_is_late_when_it_is_stuck_in_an_item_of_an_abandoned_iteration():
     bench.engine.abandon()
     after = Bench(slots=bench.slots, first=bench.engine.next_sequence_number, is_ready=False, task_timeout=5.0)
     assert after.engine.late_slots([(0, 0, 100.0)], 104.0) == ([], 1.0)
-    assert after.engine.late_slots([(0, 0, 100.0)], 105.0) == ([0], 5.0)
+    assert after.engine.late_slots([(0, 0, 100.0)], 105.0) == ([(0, 0)], 5.0)
 
 
 def test_late_item_fails_with_a_timeout():
@@ -821,7 +821,7 @@ def test_late_item_fails_with_a_timeout():
     bench = Bench(range(9), task_timeout=5.0, window=100)
     warm_up(bench, n_batches=1)
     bench.supply()
-    bench.engine.late_slots([(0, 1, 100.0)], 105.0)
+    bench.engine.on_killed(0, 1)
     bench.lose(0, current=1)
     (error,) = bench.take_all()
     assert isinstance(error, TaskTimeoutError)
@@ -834,7 +834,7 @@ def test_late_item_is_tried_again_when_it_may_be():
     """A timeout is a failure like any other, so `retries` counts, and the second run is not late from the start."""
     bench = Bench(range(1), task_timeout=5.0, retries=1)
     bench.supply()
-    bench.engine.late_slots([(0, 0, 100.0)], 105.0)
+    bench.engine.on_killed(0, 0)
     bench.lose(0, current=0)
     assert bench.supply() == [(0, [0])]
     bench.lose(0, current=0)
@@ -846,7 +846,7 @@ def test_only_the_late_item_timed_out_when_others_were_lost_with_it():
     bench = Bench(range(9), task_timeout=5.0, window=100)
     warm_up(bench, n_batches=1)
     bench.supply()
-    bench.engine.late_slots([(0, 2, 100.0)], 105.0)
+    bench.engine.on_killed(0, 2)
     bench.lose(0, current=2)
     assert [type(error) for error in bench.take_all()] == [WorkerDiedError, TaskTimeoutError]
 

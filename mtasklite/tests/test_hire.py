@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from mtasklite._worker import hire
+from mtasklite._worker import hire, new_board
 from mtasklite.constants import ArgumentPassing
 from mtasklite.delayed_init import ShellObject
 
@@ -39,7 +39,7 @@ class Entered:
 )
 def test_hired_worker_gets_the_item_as_was_asked(argument_type, item, expected):
     """The item is passed as one argument, as several, or by name."""
-    call = hire(lambda *args, **kwargs: (args, kwargs), argument_type, ExitStack())
+    call = hire(lambda *args, **kwargs: (args, kwargs), argument_type, ExitStack(), new_board())
     assert call(item) == expected
 
 
@@ -49,7 +49,7 @@ def test_hire_makes_the_instance_of_a_shell():
     shell = ShellObject(Entered, log)
     shell()
     with ExitStack() as stack:
-        assert hire(shell, ArgumentPassing.AS_SINGLE_ARG, stack)(3) == ((3,), {})
+        assert hire(shell, ArgumentPassing.AS_SINGLE_ARG, stack, new_board())(3) == ((3,), {})
     assert log.count("made") == 2
 
 
@@ -57,7 +57,7 @@ def test_hired_context_manager_is_entered_and_left():
     """It is entered before the first item, and left when the stack is; the instance itself is called."""
     log = []
     with ExitStack() as stack:
-        call = hire(ShellObject(Entered, log), ArgumentPassing.AS_SINGLE_ARG, stack)
+        call = hire(ShellObject(Entered, log), ArgumentPassing.AS_SINGLE_ARG, stack, new_board())
         log.append(call("item"))
     assert log == ["made", "entered", (("item",), {}), "left"]
 
@@ -66,11 +66,11 @@ def test_worker_that_is_no_shell_is_not_entered():
     """An object that the user made and may share is the user's to enter."""
     log = []
     with ExitStack() as stack:
-        hire(Entered(log), ArgumentPassing.AS_SINGLE_ARG, stack)
+        hire(Entered(log), ArgumentPassing.AS_SINGLE_ARG, stack, new_board())
     assert log == ["made"]
 
 
 def test_hire_lets_the_constructor_s_exception_through():
     """What the constructor raises is the backend's to report."""
     with pytest.raises(ZeroDivisionError):
-        hire(ShellObject(lambda: 1 / 0), ArgumentPassing.AS_SINGLE_ARG, ExitStack())
+        hire(ShellObject(lambda: 1 / 0), ArgumentPassing.AS_SINGLE_ARG, ExitStack(), new_board())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mtasklite._messages import Receipt, Run
+from mtasklite._messages import NOWHERE, Receipt, Run
 from mtasklite._slots import Sent, Slot
 from mtasklite.tests.scripted import FailedError, make_batch, make_slot
 
@@ -130,7 +130,7 @@ def split_numbers(slot, current):
 @pytest.mark.parametrize(
     ("current", "may_have_run", "not_started"),
     [
-        (None, [], [[11, 12], [20, 21]]),
+        (NOWHERE, [], [[11, 12], [20, 21]]),
         (10, [], [[11, 12], [20, 21]]),
         (3, [], [[11, 12], [20, 21]]),
         (11, [11], [[12], [20, 21]]),

@@ -8,6 +8,7 @@ import pytest
 
 from mtasklite import _wire
 from mtasklite._wire import Codec, PackedError
+from mtasklite._worker import Inbox, WorkerLoop, new_board
 from mtasklite.errors import RemoteError, RemoteTraceback
 
 
@@ -89,15 +90,14 @@ def test_exception_has_the_remote_traceback_as_cause():
 def test_remote_traceback_shows_the_worker_s_frames_but_the_loop_s():
     """The text begins with the user's function, not with the library's loop."""
 
-    def users_function():
+    def users_function(item):
         raise ValueError("a")
 
-    try:
-        users_function()
-    except ValueError as error:
-        text = Codec().pack_error(error).traceback
+    sent = []
+    WorkerLoop(users_function, Inbox(), new_board(), sent.append, is_timed=False).work(0, [1], {})
+    text = Codec().pack_error(sent[0].failures[0]).traceback
     assert "in users_function" in text
-    assert "in test_remote_traceback" not in text
+    assert "in _work_on" not in text
 
 
 def test_remote_traceback_shows_the_exception_s_own_cause():

@@ -7,7 +7,7 @@ import types
 import pytest
 
 from mtasklite import _worker
-from mtasklite._worker import BOARD_FIELDS, FLUSH_SECONDS, Inbox, WorkerLoop
+from mtasklite._worker import FLUSH_SECONDS, Inbox, WorkerLoop, new_board
 
 LONG = FLUSH_SECONDS
 SHORT = FLUSH_SECONDS / 8
@@ -27,11 +27,11 @@ class Bench:
         self.runs = []
         self.n_ready = 0
         self.inbox = Inbox()
-        self.board = [-1] * BOARD_FIELDS
+        self.board = new_board()
         self.loop = WorkerLoop(lambda item: call(self, item), self.inbox, self.board, self._send, is_timed)
 
-    def _send(self, first, values, failures, busy_seconds):
-        self.runs.append((first, values, failures, busy_seconds))
+    def _send(self, finished):
+        self.runs.append(finished[:4])
 
     def _say_ready(self):
         self.n_ready += 1

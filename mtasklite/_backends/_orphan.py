@@ -1,0 +1,67 @@
+"""How a worker process learns that its parent is gone, which may be killed without a word."""
+
+from __future__ import annotations
+
+import os
+import selectors
+from contextlib import suppress
+from typing import Any, Optional
+
+CHECK_SECONDS = 1.0
+
+
+class ParentWatch:
+    """Waits for input from the parent, or for its end.
+
+    The end of the channel would say so too, were it not for copies of the parent's end in children that it forked. So
+    the parent is watched by a pidfd where there is such a thing, else by asking now and then whether it is there.
+
+    Args:
+        parent: Its process id. Under forkserver it is not the process that forked this one.
+        channel: What becomes readable when there is input.
+    """
+
+    def __init__(self, parent: int, channel: Any) -> None:
+        self._parent = parent
+        self._channel = channel
+        self._forked_by = os.getppid()
+        self._selector: Optional[selectors.BaseSelector] = None
+        self._has_pidfd = False
+        self._has_ended = False
+        if os.name == "posix":
+            self._selector = selectors.DefaultSelector()
+            self._selector.register(channel, selectors.EVENT_READ, True)
+            self._watch_by_pidfd(self._selector)
+
+    def _watch_by_pidfd(self, selector: selectors.BaseSelector) -> None:
+        if hasattr(os, "pidfd_open"):
+            with suppress(OSError):
+                selector.register(os.pidfd_open(self._parent), selectors.EVENT_READ, False)
+                self._has_pidfd = True
+
+    def wait(self, seconds: Optional[float]) -> bool:
+        """Wait so long at most, or for as long as is safe; return whether there is input."""
+        if seconds is None:
+            seconds = CHECK_SECONDS
+        if self._selector is None:
+            return bool(self._channel.poll(seconds))
+        found = [key.data for key, _ in self._selector.select(seconds)]
+        self._has_ended = False in found
+        return True in found
+
+    @property
+    def is_orphan(self) -> bool:
+        """Whether the parent is gone."""
+        if self._has_ended or os.getppid() != self._forked_by:
+            return True
+        return not self._has_pidfd and os.name == "posix" and not _exists(self._parent)
+
+
+def _exists(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it is there, and another user's
+    return True
