@@ -23,6 +23,11 @@ from mtasklite.errors import PoolClosedError, WorkerInitError
 HAND_OUT_SECONDS = 0.005
 """Results are handed out in portions of about so much of the consumer's time; then the workers are looked after."""
 
+TEND_SECONDS = 0.050
+"""A consumer that takes longer over a portion than was to be expected keeps the workers waiting no longer than this,
+and one piece."""
+
+PIECE = 256
 MAX_PORTION = 1 << 15
 GROWTH = 4
 
@@ -74,8 +79,12 @@ class Iteration:
                 has_supplied = self._supply(engine, may_read=not results_first)
                 values = engine.take(portion.size)
                 if values:
-                    started_at = time.monotonic()
-                    yield from values
+                    started_at = tended_at = time.monotonic()
+                    for start in range(0, len(values), PIECE):
+                        yield from values[start : start + PIECE]
+                        if time.monotonic() - tended_at >= TEND_SECONDS:
+                            self._exchange(engine, wait=False)  # the consumer has become slow
+                            tended_at = time.monotonic()
                     portion.adapt(len(values), time.monotonic() - started_at)
                 elif engine.is_over:
                     break

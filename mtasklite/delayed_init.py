@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from typing import TYPE_CHECKING, Any, Callable, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -36,19 +37,24 @@ class ShellObject(Generic[W]):
         self.args = args
         self.kwargs = kwargs
         self._instance: Any = None
+        self._lock = threading.RLock()
 
     def make_instance(self) -> W:
         """Make a new instance; whatever the constructor raises comes through."""
         return self.cls(*self.args, **self.kwargs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._instance is None:
-            self._instance = self.make_instance()
+        with self._lock:
+            if self._instance is None:
+                self._instance = self.make_instance()
         return self._instance(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         # The instance made here stays here: it may hold what cannot travel.
-        return {**self.__dict__, "_instance": None}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_instance", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _instance=None, _lock=threading.RLock())
 
     def __repr__(self) -> str:
         arguments = [repr(arg) for arg in self.args]

@@ -26,7 +26,7 @@ class ParentWatch:
         self._channel = channel
         self._forked_by = os.getppid()
         self._selector: Optional[selectors.BaseSelector] = None
-        self._has_pidfd = False
+        self._pidfd: Optional[int] = None
         self._has_ended = False
         if os.name == "posix":
             self._selector = selectors.DefaultSelector()
@@ -36,8 +36,8 @@ class ParentWatch:
     def _watch_by_pidfd(self, selector: selectors.BaseSelector) -> None:
         if hasattr(os, "pidfd_open"):
             with suppress(OSError):
-                selector.register(os.pidfd_open(self._parent), selectors.EVENT_READ, False)
-                self._has_pidfd = True
+                self._pidfd = os.pidfd_open(self._parent)
+                selector.register(self._pidfd, selectors.EVENT_READ, False)
 
     def wait(self, seconds: Optional[float]) -> bool:
         """Wait so long at most, or for as long as is safe; return whether there is input."""
@@ -54,7 +54,14 @@ class ParentWatch:
         """Whether the parent is gone."""
         if self._has_ended or os.getppid() != self._forked_by:
             return True
-        return not self._has_pidfd and os.name == "posix" and not _exists(self._parent)
+        return self._pidfd is None and os.name == "posix" and not _exists(self._parent)
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        if self._selector is not None:
+            self._selector.close()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
 
 
 def _exists(process: int) -> bool:

@@ -11,7 +11,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from mtasklite import _driver, _reader
-from mtasklite._driver import MAX_PORTION, _Portion
+from mtasklite._driver import MAX_PORTION, PIECE, _Portion
 from mtasklite._messages import InitFailed
 from mtasklite._reader import Reader
 from mtasklite._window import UNLIMITED
@@ -517,6 +517,32 @@ def test_workers_are_looked_after_between_portions(clock):
             next(results)
             clock.advance(1.0)
         assert len(backend.sent) > n_sent
+    results.close()
+
+
+def test_late_worker_is_killed_while_the_consumer_lingers_over_a_long_portion(clock):
+    """A consumer that was quick and becomes slow amid thousands of results does not keep the workers waiting for it."""
+
+    def play(backend):
+        backend.do_all()
+        worker = backend.workers[0]
+        if not worker.held and backend.sent and len(backend.sent[-1][1]) > 4 * PIECE:
+            stuck.append(True)
+
+    stuck = []
+    backend = ScriptedBackend(play)
+    backend.seconds_each = 1e-7
+    results = make_iteration(make_crew(backend), range(1 << 20), is_bounded=False, task_timeout=5.0).results()
+    while not stuck:
+        next(results)
+    worker = backend.workers[0]
+    while not worker.held:
+        next(results)
+    backend.stick(0)
+    for _ in range(2 * PIECE):
+        next(results)
+        clock.advance(0.1)
+    assert ("kill", 0) in backend.calls
     results.close()
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mtasklite._batching import MAX_BATCH_ITEMS
 from mtasklite._engine import MAX_IDLE_DEATHS
-from mtasklite._messages import NOWHERE, Lost, Ready, Receipt, Run
+from mtasklite._messages import CONSTRUCTING, NOWHERE, UNPACKING, Lost, Ready, Receipt, Run
 from mtasklite._window import MAX_BATCH_BYTES, MAX_WINDOW_BYTES
 from mtasklite.errors import DeferredExceptions, TaskTimeoutError, WorkerDiedError, WorkerInitError
 from mtasklite.tests.scripted import Bench, FailedError, done, make_batch
@@ -849,6 +849,42 @@ def test_only_the_late_item_timed_out_when_others_were_lost_with_it():
     bench.engine.on_killed(0, 2)
     bench.lose(0, current=2)
     assert [type(error) for error in bench.take_all()] == [WorkerDiedError, TaskTimeoutError]
+
+
+@pytest.mark.parametrize("what", [CONSTRUCTING, UNPACKING])
+def test_worker_is_late_when_it_is_made_or_unpickles_past_the_limit(what):
+    """What runs before any item does has the same limit."""
+    bench = Bench(is_ready=False, task_timeout=5.0)
+    assert bench.engine.late_slots([(0, what, 100.0)], 104.0) == ([], 1.0)
+    assert bench.engine.late_slots([(0, what, 100.0)], 105.0) == ([(0, what)], 5.0)
+
+
+def test_worker_is_not_late_when_it_has_unpickled_what_it_holds_no_more():
+    """The board may still say that it unpickles, though the whole batch is answered."""
+    bench = Bench(task_timeout=5.0)
+    bench.supply()
+    bench.answer(0)
+    assert bench.engine.late_slots([(0, UNPACKING, 100.0)], 200.0) == ([], 5.0)
+
+
+def test_item_fails_with_a_timeout_when_it_is_late_in_being_unpickled_twice():
+    """An item whose unpickling does not end has a `TaskTimeoutError`; one that only stood beside it has not."""
+    bench = Bench(range(9), task_timeout=5.0, window=100)
+    warm_up(bench, n_batches=1)
+    taken = []
+    while not any(isinstance(outcome, Exception) for outcome in taken):
+        bench.supply()
+        first = bench.slots[0].batches[0]
+        if 3 in first.batch.items:
+            bench.engine.on_killed(0, UNPACKING)
+            bench.lose(0, current=UNPACKING)
+        else:
+            bench.answer(0, seconds_each=0.0001)
+        taken += bench.take_all()
+    (error,) = [outcome for outcome in taken if isinstance(outcome, Exception)]
+    assert isinstance(error, TaskTimeoutError)
+    assert error.item_index == 3
+    assert taken + bench.finish() == [done(1), done(2), error, *[done(item) for item in range(4, 9)]]
 
 
 # ---- iterations that were given up

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import types
 
 import multiprocess
@@ -124,6 +125,25 @@ def test_make_waiter_is_plain_on_windows(monkeypatch):
     """Windows cannot select on pipes."""
     monkeypatch.setattr(_waiting, "os", types.SimpleNamespace(name="nt"))
     assert type(make_waiter(multiprocess.connection.wait)) is PlainWaiter
+
+
+@pytest.mark.parametrize("ready", [0, 7, 8])
+def test_more_pipes_than_the_platform_can_wait_for_are_waited_for_in_pieces(monkeypatch, ready):
+    """Wherever among very many pipes the input is, it ends the wait."""
+    monkeypatch.setattr(_waiting, "MAX_HANDLES", 4)
+    waiter = _plain_waiter()
+    made = [multiprocess.Pipe(duplex=False) for _ in range(9)]
+    for number, (reader, _) in enumerate(made):
+        waiter.add(reader, number)
+    assert waiter.wait(0) == []
+    assert waiter.wait(0.03) == []
+    timer = threading.Timer(0.05, made[ready][1].send_bytes, [b"x"])
+    timer.start()
+    assert waiter.wait(None) == [ready]
+    timer.join()
+    for pipe in made:
+        for end in pipe:
+            end.close()
 
 
 @pytest.fixture

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import types
 
 import pytest
 
 from mtasklite import _worker
-from mtasklite._worker import FLUSH_SECONDS, Inbox, WorkerLoop, new_board
+from mtasklite._worker import AT, FLUSH_SECONDS, IS_HELD, MAX_KEPT_BATCH, SINCE, Inbox, WorkerLoop, hold, new_board
 
 LONG = FLUSH_SECONDS
 SHORT = FLUSH_SECONDS / 8
@@ -19,19 +20,22 @@ class Bench:
     Attributes:
         now: The time.
         runs: What was sent: first number, values, failures, busy seconds.
+        turns: The turn of the journal that each run covers.
         n_ready: How often the worker said that it waits.
     """
 
-    def __init__(self, call, is_timed=False):
+    def __init__(self, call, is_timed=False, keeper=None):
         self.now = 100.0
         self.runs = []
+        self.turns = []
         self.n_ready = 0
         self.inbox = Inbox()
         self.board = new_board()
-        self.loop = WorkerLoop(lambda item: call(self, item), self.inbox, self.board, self._send, is_timed)
+        self.loop = WorkerLoop(lambda item: call(self, item), self.inbox, self.board, self._send, is_timed, keeper)
 
     def _send(self, finished):
         self.runs.append(finished[:4])
+        self.turns.append(finished.turn)
 
     def _say_ready(self):
         self.n_ready += 1
@@ -55,9 +59,9 @@ class Bench:
 def make_bench(monkeypatch):
     """Return a function that makes a bench; `call(bench, item)` is the worker."""
 
-    def make(call, is_timed=False):
-        bench = Bench(call, is_timed)
-        monkeypatch.setattr(_worker, "time", types.SimpleNamespace(monotonic=lambda: bench.now))
+    def make(call, is_timed=False, keeper=None, sleep=None):
+        bench = Bench(call, is_timed, keeper)
+        monkeypatch.setattr(_worker, "time", types.SimpleNamespace(monotonic=lambda: bench.now, sleep=sleep))
         return bench
 
     return make
@@ -335,3 +339,146 @@ def test_stop_overrides_a_cancellation():
     inbox.stop()
     assert inbox.get() is Inbox.STOP
     assert inbox.empty()
+
+
+# ---- the journal
+
+
+class Journal:
+    """Keeps what the loop gives it.
+
+    Attributes:
+        kept: What was kept since the last turn.
+        turns: First numbers of all turns.
+        has_room: Whether anything more is kept.
+    """
+
+    def __init__(self, can_pack=lambda outcome: True):
+        self.kept = []
+        self.turns = []
+        self.has_room = True
+        self._can_pack = can_pack
+
+    def pack(self, outcome, is_failure):
+        return outcome if self._can_pack(outcome) else None
+
+    def add(self, is_failure, blob):
+        if self.has_room:
+            self.kept.append((blob, is_failure))
+        return self.has_room
+
+    def turn(self, first):
+        self.kept.clear()
+        self.turns.append(first)
+        return len(self.turns) - 1
+
+
+def test_finished_items_are_kept_while_the_next_one_runs(make_bench):
+    """Whenever an item runs, the journal has all that is finished and was not sent, failures too."""
+    seen = []
+
+    def call(bench, item):
+        seen.append([blob if not is_failure else type(blob) for blob, is_failure in journal.kept])
+        return 1 / item
+
+    journal = Journal()
+    bench = make_bench(call, keeper=journal)
+    bench.loop.work(10, [1, 0, 2], {})
+    assert seen == [[], [1.0], [1.0, ZeroDivisionError]]
+    assert len(bench.runs) == 1
+
+
+def test_turn_of_a_run_is_the_one_that_it_ends(make_bench):
+    """A run says which turn it covers, and the next turn begins with the item after it."""
+    journal = Journal()
+    bench = make_bench(_take, keeper=journal)
+    bench.loop.work(10, [SHORT, LONG, SHORT], {})
+    assert journal.turns == [10, 12, 13]
+    assert bench.turns == [1, 2]
+
+
+@pytest.mark.parametrize("n_items", [1, MAX_KEPT_BATCH + 1])
+def test_nothing_is_kept_where_that_gains_nothing(make_bench, n_items):
+    """One item alone is sent as soon as it is finished; those of a long batch are too short to keep each."""
+    seen = []
+
+    def call(bench, item):
+        seen.extend(journal.kept)
+
+    journal = Journal()
+    make_bench(call, keeper=journal).loop.work(10, [0] * n_items, {})
+    assert seen == []
+
+
+def test_items_of_a_long_batch_are_kept_when_there_is_a_time_limit(make_bench):
+    """A worker that will be killed for one item must not lose the others, however short they are."""
+    n_kept = []
+    journal = Journal()
+    bench = make_bench(lambda bench, item: n_kept.append(len(journal.kept)) or item, is_timed=True, keeper=journal)
+    bench.loop.work(10, [0] * (MAX_KEPT_BATCH + 1), {})
+    assert n_kept == list(range(MAX_KEPT_BATCH + 1))
+
+
+@pytest.mark.parametrize("is_full", [True, False], ids=["full", "not to be packed"])
+def test_outcome_that_cannot_be_kept_is_sent_before_the_next_item(make_bench, is_full):
+    """What has no room in the journal, or is too large for it, is not left unsent while another item runs."""
+    n_sent = []
+
+    def call(bench, item):
+        n_sent.append(len(bench.runs))
+        return item
+
+    journal = Journal(can_pack=lambda outcome: is_full)
+    journal.has_room = not is_full
+    bench = make_bench(call, keeper=journal)
+    bench.loop.work(10, [1, 2, 3], {})
+    assert n_sent == [0, 1, 2]
+    assert bench.outcomes() == [(10, 1), (11, 2), (12, 3)]
+
+
+# ---- being held
+
+
+def test_held_worker_begins_nothing(make_bench):
+    """A worker that is held stays at the item that it has ended, until it is let go."""
+    waits = []
+
+    def sleep(seconds):
+        waits.append(bench.board[AT])
+        bench.board[IS_HELD] = len(waits) < 3
+
+    def call(bench, item):
+        bench.board[IS_HELD] = item == 1
+        return item
+
+    bench = make_bench(call, is_timed=True, sleep=sleep)
+    bench.loop.work(10, [1, 2], {})
+    assert waits == [10] * 3
+    assert bench.outcomes() == [(10, 1), (11, 2)]
+
+
+def test_held_worker_ends_when_it_is_cancelled(make_bench):
+    """A worker that is given up while it is held begins nothing more."""
+    called = []
+
+    def call(bench, item):
+        called.append(item)
+        bench.board[IS_HELD] = 1
+        bench.inbox.stop()
+
+    make_bench(call, is_timed=True).loop.work(10, [1, 2], {})
+    assert called == [1]
+
+
+@pytest.mark.parametrize(("at", "since", "is_still"), [(7, 2.0, True), (8, 3.0, False), (7, math.inf, False)])
+def test_hold_says_whether_the_worker_is_still_at_its_item(monkeypatch, at, since, is_still):
+    """A worker that has ended its item meanwhile, or sends its outcome, is let go on."""
+    board = [7, 2.0, 0]
+
+    def move_on(seconds):
+        assert board[IS_HELD]
+        board[AT], board[SINCE] = at, since
+
+    monkeypatch.setattr(_worker, "time", types.SimpleNamespace(sleep=move_on))
+    assert hold(board, 7) is is_still
+    assert bool(board[IS_HELD]) is is_still
