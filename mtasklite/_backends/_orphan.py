@@ -3,11 +3,42 @@
 from __future__ import annotations
 
 import os
+import select
 import selectors
+import signal
+import sys
 from contextlib import suppress
 from typing import Any, Optional
 
+if sys.platform == "linux":
+    import fcntl
+else:
+    fcntl = None
+
 CHECK_SECONDS = 1.0
+
+HAS_LIFELINES = sys.platform == "linux"
+
+
+def hang_on(lifeline: Any) -> None:
+    """Let the kernel kill this process when the other end of a pipe is closed.
+
+    The attendant thread cannot end a process in which C code holds the interpreter's lock; the kernel can. It sends
+    the owner of a descriptor a signal of the owner's choice when something happens to it, which here is its end alone.
+
+    Args:
+        lifeline: A connection for reading.
+    """
+    if fcntl is None:
+        return
+    with suppress(OSError):  # without /proc, say; the attendant is left
+        # Opened anew, for signals belong to what is opened, and all workers share what came by fork.
+        descriptor = os.open(f"/proc/self/fd/{lifeline.fileno()}", os.O_RDONLY | os.O_NONBLOCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_ASYNC)
+        if select.select([descriptor], [], [], 0)[0]:
+            os._exit(1)  # it ended before
 
 
 class ParentWatch:

@@ -12,8 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -21,7 +20,7 @@ from mtasklite import _wire
 from mtasklite._backends._board import Board
 from mtasklite._backends._channel import HAS_SOCKETS, WorkerEnd
 from mtasklite._backends._journal import Journal
-from mtasklite._backends._orphan import ParentWatch
+from mtasklite._backends._orphan import ParentWatch, hang_on
 from mtasklite._byvalue import freeze_inheritance, names_in_main
 from mtasklite._messages import NOWHERE
 from mtasklite._worker import AT, FLUSH_SECONDS, Finished, Inbox, WorkerLoop, hire, how_it_raised
@@ -64,21 +63,19 @@ class Contract:
     worker: Any = None
 
 
-def main(channel: WorkerEnd, board: Board, contract: Contract, not_ours: Iterable[Any]) -> None:
+def main(channel: WorkerEnd, board: Board, contract: Contract, lifeline: Any) -> None:
     """Work until told to stop.
 
     Args:
         channel: This end of the channel.
         board: The status board.
         contract: What it is to do.
-        not_ours: Ends of channels that came by fork and belong to others: while they are open here, their owners do
-            not learn of each other's end.
+        lifeline: What ends when the parent does, as a connection; or ``None``.
     """
     if contract.is_forked:
         freeze_inheritance()
-    for other in not_ours:
-        with suppress(OSError):
-            other.close()
+    if lifeline is not None:
+        hang_on(lifeline)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=channel.close)  # a child of the task would hold it open
     if HAS_SOCKETS:

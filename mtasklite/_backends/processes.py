@@ -19,6 +19,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Optional
 from weakref import WeakSet
 
@@ -30,14 +31,16 @@ import multiprocess.util
 
 from mtasklite._backends._board import Board, size_of
 from mtasklite._backends._channel import make_channel
+from mtasklite._backends._orphan import HAS_LIFELINES
 from mtasklite._backends._process import GRACE_SECONDS, WorkerProcess
 from mtasklite._backends._process_worker import Contract, main
-from mtasklite._backends._starting import undisturbed
-from mtasklite._backends._waiting import Waiter, make_waiter
+from mtasklite._backends._starting import no_process_starts, undisturbed
+from mtasklite._backends._waiting import make_waiter
 from mtasklite._byvalue import names_in_main
 from mtasklite._messages import NOWHERE, Batch, Event, Receipt
 from mtasklite._worker import AT, SINCE
 from mtasklite.constants import ArgumentPassing
+from mtasklite.errors import PoolClosedError
 
 EXIT_PRIORITY = 100
 """At interpreter exit: before ``multiprocess`` joins what still runs, which would be for ever."""
@@ -46,7 +49,18 @@ ROWS_PER_SLOT = 2
 """Processes that one slot may have: a worker that has done all that it may, and is still leaving, and the next."""
 
 _parent_ends: WeakSet[Any] = WeakSet()
-"""This process's ends of all channels, which a forked child must close."""
+"""This process's ends of all channels and lifelines. A forked child, a worker or the user's own, must close its copies:
+while they are open, the worker at the other end does not learn that this process is gone."""
+
+
+def _close_parent_ends() -> None:
+    for end in list(_parent_ends):
+        with suppress(OSError):
+            end.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_parent_ends)
 
 
 class ProcessBackend:
@@ -83,12 +97,21 @@ class ProcessBackend:
         arena = None if self._is_forking else multiprocess.heap.Arena(size_of(n_rows))
         self._board = Board(n_rows, arena)
         self._free_rows = list(range(n_rows))
+        # Its end says that this process is gone: to the kernel, which kills the workers, whatever they are at.
+        self._lifeline: Any = None
+        self._held_end: Any = None
+        if HAS_LIFELINES:
+            self._lifeline, self._held_end = self._context.Pipe(duplex=False)
+            _parent_ends.add(self._held_end)
         self._by_slot: dict[int, WorkerProcess] = {}
         self._living: set[WorkerProcess] = set()  # those that were retired too
         self._overstaying: set[WorkerProcess] = set()  # those that have a time to be killed at
         self._owner = os.getpid()
         self._finalize = multiprocess.util.Finalize(
-            self, _terminate, args=(self._living, self._waiter, self._board), exitpriority=EXIT_PRIORITY
+            self,
+            _terminate,
+            args=(self._living, [self._waiter, self._board, self._lifeline, self._held_end]),
+            exitpriority=EXIT_PRIORITY,
         )
 
     # ---- starting and sending
@@ -110,10 +133,9 @@ class ProcessBackend:
         with undisturbed():
             ours, theirs = make_channel(self._context)
             _parent_ends.add(ours)
-            not_ours = list(_parent_ends) if self._is_forking else []
             process = self._context.Process(
                 target=main,
-                args=(theirs, self._board, contract, not_ours),
+                args=(theirs, self._board, contract, self._lifeline),
                 name=f"mtasklite-worker-{slot}",
                 daemon=False,  # it may have children of its own
             )
@@ -144,6 +166,8 @@ class ProcessBackend:
         return [(slot, int(numbers[AT]), numbers[SINCE]) for slot, numbers in board if numbers[AT] != NOWHERE]
 
     def poll(self, seconds: Optional[float]) -> list[Event]:
+        if os.getpid() != self._owner:
+            raise PoolClosedError("this pool belongs to the process that this one was forked from: make a new one here")
         events: list[Event] = []
         for worker, is_dead in self._waiter.wait(self._until_overdue(seconds)):
             if worker not in self._living:
@@ -228,7 +252,7 @@ def _shorter(seconds: Optional[float], others: float) -> float:
     return others if seconds is None else min(seconds, others)
 
 
-def _terminate(living: set[WorkerProcess], waiter: Waiter, board: Board) -> None:
+def _terminate(living: set[WorkerProcess], held: list[Any]) -> None:
     """End processes at once, with SIGTERM, or SIGKILL if that is not enough, and give back what they held."""
     for worker in living:
         worker.process.terminate()
@@ -240,5 +264,7 @@ def _terminate(living: set[WorkerProcess], waiter: Waiter, board: Board) -> None
         worker.reap()
         worker.release()
     living.clear()
-    waiter.close()
-    board.close()
+    with no_process_starts():
+        for one in held:
+            if one is not None:
+                one.close()

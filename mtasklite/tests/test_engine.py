@@ -675,6 +675,19 @@ def test_slot_is_kept_when_its_workers_die_at_items():
     assert bench.engine.n_errors == 2 * MAX_IDLE_DEATHS
 
 
+def test_slot_is_kept_when_its_workers_are_killed_for_abandoned_items():
+    """Deaths that were ordered do not count, though no item of this iteration was done."""
+    bench = Bench(task_timeout=5.0)
+    for _ in range(2 * MAX_IDLE_DEATHS):
+        bench.supply()
+        bench.engine.abandon()
+        number = bench.engine.next_sequence_number
+        bench = Bench(slots=bench.slots, first=number, is_ready=False, task_timeout=5.0)
+        bench.engine.on_killed(0, number - 1)
+        bench.lose(0, current=number - 1)
+    assert bench.slots[0].is_live
+
+
 def test_error_says_why_when_the_last_slot_is_given_up():
     """When no worker can live, `WorkerInitError` is raised from what became of the last."""
     bench = Bench()

@@ -9,10 +9,12 @@ import signal
 import threading
 import time
 
+import multiprocess
 import pytest
 
-from mtasklite import Pool, WorkerDiedError
+from mtasklite import Pool, PoolClosedError, WorkerDiedError
 from mtasklite._backends import _starting
+from mtasklite._backends._channel import SocketParentEnd
 from mtasklite.tests import workers
 
 METHODS = ["fork", "spawn"]
@@ -77,18 +79,24 @@ def test_worker_that_waits_to_send_is_not_late():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_child_that_the_user_forks_does_not_end_the_iteration():
-    """A copy of the iterator in a forked child can be closed there; the workers are not its own."""
-    with Pool(workers.square, 2) as pool:
+@pytest.mark.parametrize("use", ["close", "iterate"])
+def test_child_that_the_user_forks_does_not_disturb_the_iteration(use, process_kwargs):
+    """A copy of the iterator in a forked child can be closed there, not gone on with; the workers are not its own."""
+    with Pool(workers.square, chunk_size=2, **process_kwargs) as pool:
         results = pool(range(300))
         first = next(results)
         child = os.fork()
         if not child:
+            code = 1
             try:
+                if use == "iterate":
+                    with pytest.raises(PoolClosedError, match="forked"):
+                        list(results)
                 results.close()
+                code = 0
             finally:
-                os._exit(0)
-        os.waitpid(child, 0)
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert [first, *results] == [number**2 for number in range(300)]
 
 
@@ -100,7 +108,53 @@ def test_pool_is_usable_after_a_signal_handler_raised(method):
         list(pool([0, 0]))
         with pytest.raises(TooLateError), _alarm(0.3):
             list(pool([60, 60]))
+        started_at = time.monotonic()
         assert list(pool([0, 0.01])) == [0, 0.01]
+        assert time.monotonic() - started_at < 30, "waited for what the interrupted iteration ran"
+
+
+@pytest.mark.parametrize("place", ["push", "_drop_sent", "receive", "_divide"])
+@pytest.mark.parametrize("n_before", [0, 5])
+def test_pool_is_usable_after_an_exception_amid_a_message(monkeypatch, place, n_before):
+    """Wherever in the exchange a signal handler raises, no half of a message reaches the next iteration."""
+    original = getattr(SocketParentEnd, place)
+    n_left = [n_before]
+
+    def interrupted(*args):
+        result = original(*args) if place != "_drop_sent" else None
+        n_left[0] -= 1
+        if n_left[0] == -1:
+            raise TooLateError
+        return original(*args) if place == "_drop_sent" else result
+
+    with Pool(workers.identity, 2, chunk_size=4) as pool:
+        list(pool(range(10)))
+        monkeypatch.setattr(SocketParentEnd, place, interrupted)
+        with pytest.raises(TooLateError):
+            list(pool(range(1000)))
+        assert list(pool(range(1000))) == list(range(1000))
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="the platform cannot put signals off")
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_interrupt_amid_a_start_leaves_no_worker(monkeypatch, process_kwargs, moment):
+    """A Ctrl-C while a process is being started is raised when that is done, and the process is ended."""
+    pool = Pool(workers.identity, **process_kwargs)
+    process_class = multiprocess.get_context(process_kwargs["start_method"]).Process
+    start = process_class.start
+
+    def interrupted_start(process):
+        if moment == "before":
+            os.kill(os.getpid(), signal.SIGINT)
+        start(process)
+        if moment == "after":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(process_class, "start", interrupted_start)
+    with pytest.raises(KeyboardInterrupt):
+        list(pool(range(10)))
+    monkeypatch.undo()
+    assert list(pool(range(10))) == list(range(10))
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"use_threads": True}], ids=["processes", "threads"])
