@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Callable, Optional
 
 from mtasklite._backends.base import Backend
-from mtasklite._messages import Event
+from mtasklite._messages import Event, InitFailed
 from mtasklite._slots import Slot
 
 
@@ -35,16 +35,33 @@ class Crew:
         self.next_number = 0
 
     def start(self) -> Backend:
-        """Start the workers that are not running, and return the backend."""
+        """Start the workers that are not running, and return the backend.
+
+        Raises:
+            OSError: The system has no process or descriptor left for another one.
+        """
         if self.backend is None:
             self.backend = self._make_backend()
             self.slots = [Slot(index, self._max_tasks) for index in range(self._n_workers)]
             self.vacant = set(range(self._n_workers))
         for index in sorted(self.vacant):
-            if not self.backend.start(index):
-                break  # later: those that leave must be gone first
-            self.vacant.discard(index)
+            self._start_in(index)
         return self.backend
+
+    def replace(self) -> list[Event]:
+        """Start workers in the place of those that are gone; return those of them that could not be."""
+        failures: list[Event] = []
+        for index in sorted(self.vacant):
+            try:
+                self._start_in(index)
+            except OSError as error:
+                self.vacant.discard(index)
+                failures.append(InitFailed(index, error))
+        return failures
+
+    def _start_in(self, index: int) -> None:
+        if self.backend is not None and self.backend.start(index):  # else later: some must have left first
+            self.vacant.discard(index)
 
     def check_free(self) -> None:
         """Raise if an iteration is under way."""

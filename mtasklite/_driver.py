@@ -186,7 +186,8 @@ class Iteration:
             backend.retire(index)
             self._crew.vacant.add(index)
         if self._crew.vacant and not engine.is_over:
-            self._crew.start()
+            for event in self._crew.replace():
+                self._note(engine, event)
 
     def _note(self, engine: Engine, event: Event) -> None:
         if isinstance(event, Run):

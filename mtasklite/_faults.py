@@ -45,3 +45,8 @@ def late_error(event: Lost, item_index: int, limit: Optional[float]) -> TaskTime
 def late_init_error(slot: int, limit: Optional[float]) -> TaskTimeoutError:
     """Return the error of a worker that took longer to be made than the limit."""
     return TaskTimeoutError(f"worker {slot} took longer than `task_timeout`, {limit} s, to be made", limit, slot)
+
+
+def late_exit_error(slot: int, limit: Optional[float]) -> TaskTimeoutError:
+    """Return the error of a worker whose `__exit__` took longer than the limit."""
+    return TaskTimeoutError(f"worker {slot} took longer than `task_timeout`, {limit} s, to be left", limit, slot)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
-NOWHERE, CONSTRUCTING, UNPACKING = -1, -2, -3
-"""What stands on the status board instead of an item's sequence number: the worker is at none, is being made, or
-unpickles a batch, any item of which may be its death."""
+NOWHERE, CONSTRUCTING, UNPACKING, LEAVING = -1, -2, -3, -4
+"""What stands on the status board instead of an item's sequence number: the worker is at none, is being made,
+unpickles a batch, any item of which may be its death, or is in its `__exit__`."""
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from mtasklite._backends._channel import Message, ParentEnd
 from mtasklite._backends._journal import read_journal
 from mtasklite._backends._starting import no_process_starts
 from mtasklite._backends._waiting import Waiter
-from mtasklite._faults import late_init_error
+from mtasklite._faults import late_exit_error, late_init_error
 from mtasklite._frames import is_ours
-from mtasklite._messages import CONSTRUCTING, Event, ExitFailed, InitFailed, Lost, Ready, Run
+from mtasklite._messages import CONSTRUCTING, LEAVING, NOWHERE, Event, ExitFailed, InitFailed, Lost, Ready, Run
 from mtasklite._worker import AT, hold
 from mtasklite.errors import WorkerDiedError, signal_name
 
@@ -26,6 +26,9 @@ _FRAME = re.compile(r'  File "(.*)", line ')
 
 GRACE_SECONDS = 0.5
 """For the exit code of a process that another thread is amid collecting; and between SIGTERM and SIGKILL."""
+
+DYING_SECONDS = 60.0
+"""For the `__exit__` of a worker object whose task raised what ends the worker."""
 
 LEAVE_SECONDS = 2.0
 """For the end of a process whose work is done; threads or children that the user's code left may hold it up."""
@@ -68,6 +71,7 @@ class WorkerProcess:
         self._is_up = False
         self.is_leaving = False
         self._init_error: Optional[BaseException] = None
+        self._exit_error: Optional[BaseException] = None
         self._last_words: Optional[tuple[int, str, str]] = None  # exit code it should have, reason, traceback
         self.kill_at: Optional[float] = None
         waiter.add(channel.waitable, (self, False))
@@ -103,6 +107,8 @@ class WorkerProcess:
             return False
         if number == CONSTRUCTING:
             self._init_error = late_init_error(self.slot, limit)
+        elif number == LEAVING:
+            self._exit_error = late_exit_error(self.slot, limit)
         self.process.kill()
         return True
 
@@ -141,7 +147,7 @@ class WorkerProcess:
 
     def _understand(self, message: Message, events: list[Event]) -> None:
         tag = _wire.tag_of(message)
-        if self.is_leaving and tag in (protocol.RUN, protocol.READY):
+        if self.is_leaving and tag == protocol.RUN:
             return
         head, values, failures = _wire.unpack(message)
         if tag == protocol.RUN:
@@ -156,15 +162,17 @@ class WorkerProcess:
         elif tag == protocol.READY:
             self._is_up = True
             self._n_open = 0
-            events.append(Ready(self.slot))
+            if not self.is_leaving:
+                events.append(Ready(self.slot))
         elif tag == protocol.INIT_FAILED:
             self._init_error = _wire.unpack_error(head)
         elif tag == protocol.DYING:
             self._last_words = head
+            self.kill_at = time.monotonic() + DYING_SECONDS
         elif tag == protocol.LEFT:
             self.kill_at = time.monotonic() + LEAVE_SECONDS
             if head is not None:
-                events.append(ExitFailed(self.slot, _wire.unpack_error(head)))
+                self._exit_error = _wire.unpack_error(head)
 
     def _count_answered(self, n_items: int) -> None:
         self._n_open -= n_items
@@ -186,7 +194,11 @@ class WorkerProcess:
             self._waiter.remove(self._channel.waitable)
         self._waiter.remove(self._death_handle)
         self.release()
-        if self._is_up:
+        if self._exit_error is not None:
+            events.append(ExitFailed(self.slot, self._exit_error))
+        # What a signal struck before its constructor began is not the constructor's fault.
+        was_struck = self._init_error is None and current == NOWHERE and exitcode is not None and exitcode < 0
+        if self._is_up or was_struck:
             if not self.is_leaving:
                 events.append(Lost(self.slot, current, exitcode, reason, traceback))
         # One that was told to leave before it was made leaves with 0, or nobody knows with what.

@@ -22,8 +22,8 @@ from mtasklite._backends._channel import HAS_SOCKETS, WorkerEnd
 from mtasklite._backends._journal import Journal
 from mtasklite._backends._orphan import ParentWatch, hang_on
 from mtasklite._byvalue import freeze_inheritance, names_in_main
-from mtasklite._messages import NOWHERE
-from mtasklite._worker import AT, FLUSH_SECONDS, Finished, Inbox, WorkerLoop, hire, how_it_raised
+from mtasklite._messages import LEAVING, NOWHERE
+from mtasklite._worker import AT, FLUSH_SECONDS, Finished, Inbox, WorkerLoop, hire, how_it_raised, note_start
 from mtasklite.constants import ArgumentPassing
 
 # Tags of messages to a worker ...
@@ -136,17 +136,20 @@ class _ProcessWorker:
         exitcode = 0
         try:
             self._serve(stack)
+            note_start(self._board, LEAVING)
         except OSError:
             raise  # of the channel: one that a task raises is its item's
         except BaseException as error:  # a task may raise what is no error: SystemExit, KeyboardInterrupt
-            exitcode = _exitcode_of(error)
+            exitcode = _exitcode_of(error)  # the board goes on saying which item that was
             self._tell(DYING, (exitcode, how_it_raised(error), self._codec.pack_error(error).traceback))
+        farewell = None
         try:
             stack.close()
         except BaseException as error:
-            self._tell(LEFT, self._codec.pack_error(error))
-        else:
-            self._tell(LEFT)
+            farewell = self._codec.pack_error(error)
+        if not exitcode:
+            self._board[AT] = NOWHERE
+        self._tell(LEFT, farewell)
         return exitcode
 
     def _serve(self, stack: ExitStack) -> None:

@@ -32,12 +32,12 @@ import multiprocess.util
 from mtasklite._backends._board import Board, size_of
 from mtasklite._backends._channel import make_channel
 from mtasklite._backends._orphan import HAS_LIFELINES
-from mtasklite._backends._process import GRACE_SECONDS, WorkerProcess
+from mtasklite._backends._process import GRACE_SECONDS, LEAVE_SECONDS, WorkerProcess
 from mtasklite._backends._process_worker import Contract, main
 from mtasklite._backends._starting import no_process_starts, undisturbed
 from mtasklite._backends._waiting import make_waiter
 from mtasklite._byvalue import names_in_main
-from mtasklite._messages import NOWHERE, Batch, Event, Receipt
+from mtasklite._messages import LEAVING, NOWHERE, Batch, Event, Receipt
 from mtasklite._worker import AT, SINCE
 from mtasklite.constants import ArgumentPassing
 from mtasklite.errors import PoolClosedError
@@ -119,7 +119,7 @@ class ProcessBackend:
     def start(self, slot: int) -> bool:
         if not self._free_rows:
             return False
-        row = self._free_rows.pop()
+        row = self._free_rows[-1]
         self._board.clear(row)
         contract = Contract(
             row,
@@ -143,13 +143,13 @@ class ProcessBackend:
                 process.start()
             except BaseException:
                 ours.close()
-                self._free_rows.append(row)
                 raise
             finally:
                 theirs.close()
             # Before a Ctrl-C that came meanwhile is raised, at the end of this block.
             to_send = None if self._is_forking else self._workers[slot]
             worker = WorkerProcess(slot, row, process, ours, self._board, self._waiter, to_send)
+            self._free_rows.pop()
             self._by_slot[slot] = worker
             self._living.add(worker)
         return True
@@ -194,7 +194,7 @@ class ProcessBackend:
             seconds_left = (worker.kill_at or 0.0) - time.monotonic()
             if seconds_left > 0:
                 seconds = _shorter(seconds, seconds_left)
-            else:
+            elif not worker.kill(LEAVING, self._task_timeout):
                 worker.process.kill()
         return seconds
 
@@ -204,14 +204,19 @@ class ProcessBackend:
         return self._by_slot[slot].kill(number, self._task_timeout)
 
     def retire(self, slot: int) -> None:
-        self._by_slot.pop(slot).retire()
+        worker = self._by_slot.pop(slot)
+        worker.retire()
+        if self._task_timeout is not None:  # for its `__exit__`, which is all that it has to do
+            worker.kill_at = time.monotonic() + self._task_timeout + LEAVE_SECONDS
+            self._overstaying.add(worker)
 
     def close(self, seconds: Optional[float]) -> list[Event]:
         events: list[Event] = []
         if os.getpid() != self._owner:
             return []  # a copy in a forked child: the workers are not its own
-        for slot in list(self._by_slot):
-            self.retire(slot)
+        for worker in self._by_slot.values():
+            worker.retire()
+        self._by_slot.clear()
         end = None if seconds is None else time.monotonic() + seconds
         while self._living:
             seconds_left = self._until_late()

@@ -18,8 +18,20 @@ from contextlib import ExitStack
 from queue import Empty, SimpleQueue
 from typing import Any, Optional
 
-from mtasklite._faults import late_init_error
-from mtasklite._messages import CONSTRUCTING, NOWHERE, Batch, Event, ExitFailed, InitFailed, Lost, Ready, Receipt, Run
+from mtasklite._faults import late_exit_error, late_init_error
+from mtasklite._messages import (
+    CONSTRUCTING,
+    LEAVING,
+    NOWHERE,
+    Batch,
+    Event,
+    ExitFailed,
+    InitFailed,
+    Lost,
+    Ready,
+    Receipt,
+    Run,
+)
 from mtasklite._worker import (
     AT,
     FLUSH_SECONDS,
@@ -31,6 +43,7 @@ from mtasklite._worker import (
     hold,
     how_it_raised,
     new_board,
+    note_start,
 )
 from mtasklite.constants import ArgumentPassing
 
@@ -60,10 +73,12 @@ class _Worker:
     def _main(self) -> None:
         stack = ExitStack()
         self._serve(stack)
+        note_start(self.board, LEAVING)
         try:
             stack.close()
         except BaseException as error:
             self.tell(ExitFailed(self.slot, error))
+        self.board[AT] = NOWHERE
 
     def _serve(self, stack: ExitStack) -> None:
         try:
@@ -87,6 +102,9 @@ class _Worker:
         self.inbox.stop()
         if number == CONSTRUCTING:
             self.tell(InitFailed(self.slot, late_init_error(self.slot, self._task_timeout)))
+            return True
+        if number == LEAVING:
+            self.tell(ExitFailed(self.slot, late_exit_error(self.slot, self._task_timeout)))
             return True
         if self.loop is not None:
             self.loop.flush()  # what it has finished stands

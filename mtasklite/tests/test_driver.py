@@ -253,6 +253,25 @@ def test_lost_worker_is_replaced(clock):
     assert backend.calls == [("start", 0), ("start", 0)]
 
 
+def test_others_do_the_work_when_a_lost_worker_cannot_be_replaced(clock, monkeypatch):
+    """A system that has no process left for another worker costs that worker, and no result."""
+    backend = ScriptedBackend(followed(ScriptedBackend.do_all, lambda b: b.lose(0)))
+    start = backend.start
+
+    def start_twice(slot):
+        if len([call for call in backend.calls if call[0] == "start"]) == 2:
+            raise BlockingIOError("no process left")
+        return start(slot)
+
+    monkeypatch.setattr(backend, "start", start_twice)
+    with pytest.warns(RuntimeWarning, match=r"worker 0 could not be made.*BlockingIOError: no process left"):
+        results = list(make_iteration(make_crew(backend, 2), range(9), window=4).results())
+    failed = [index for index, result in enumerate(results) if isinstance(result, Exception)]
+    assert len(results) == 9
+    assert len(failed) <= 1
+    assert all(results[index] == done(index) for index in range(9) if index not in failed)
+
+
 def test_lost_worker_is_not_replaced_when_the_iteration_is_over(clock):
     """No worker starts for an iteration that has failed."""
     backend = ScriptedBackend(followed(ScriptedBackend.do_all, lambda b: b.lose(0, n_started=1)))

@@ -12,7 +12,7 @@ import time
 import multiprocess
 import pytest
 
-from mtasklite import Pool, PoolClosedError, WorkerDiedError
+from mtasklite import Pool, PoolClosedError, WorkerDiedError, delayed_init
 from mtasklite._backends import _starting
 from mtasklite._backends._channel import SocketParentEnd
 from mtasklite.tests import workers
@@ -169,6 +169,41 @@ def test_worker_that_is_killed_for_its_timeout_is_not_given_up(kwargs):
             results.close()
         gate.set()
         assert len(list(pool([0]))) == 1
+
+
+def test_worker_that_is_struck_before_it_is_made_is_replaced(process_kwargs):
+    """A signal from outside, before the constructor has begun, is not taken for the constructor's failure."""
+    others = workers.everyone()
+    with Pool(workers.square, **process_kwargs) as pool:
+        for kind, number in workers.everyone() - others:
+            if kind == "process":
+                os.kill(number, signal.SIGKILL)
+        assert list(pool(range(10))) == [number**2 for number in range(10)]
+
+
+class Lingering:
+    """Does not want to be left."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        workers.GATE.wait(workers.LIMIT_SECONDS)
+
+    def __call__(self, item):
+        return item
+
+
+@pytest.mark.usefixtures("gate")
+@pytest.mark.parametrize("max_tasks", [None, 2])
+def test_exit_that_does_not_end_is_cut_off_at_the_limit(parallel_kwargs, max_tasks):
+    """`task_timeout` counts for `__exit__` too, at the end and when a worker is replaced; no result is lost over it."""
+    started_at = time.monotonic()
+    lingering = delayed_init(Lingering)()
+    with pytest.warns(RuntimeWarning, match="longer than `task_timeout`, 0.5 s, to be left"):  # noqa: SIM117
+        with Pool(lingering, task_timeout=0.5, max_tasks_per_child=max_tasks, **parallel_kwargs) as pool:
+            assert list(pool(range(8))) == list(range(8))
+    assert time.monotonic() - started_at < workers.LIMIT_SECONDS / 2
 
 
 def test_pool_that_is_collected_amid_a_start_blocks_nothing(monkeypatch):
