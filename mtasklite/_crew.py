@@ -44,8 +44,12 @@ class Crew:
             self.backend = self._make_backend()
             self.slots = [Slot(index, self._max_tasks) for index in range(self._n_workers)]
             self.vacant = set(range(self._n_workers))
-        for index in sorted(self.vacant):
-            self._start_in(index)
+        try:
+            for index in sorted(self.vacant):
+                self._start_in(index)
+        except BaseException:
+            self.terminate()
+            raise
         return self.backend
 
     def replace(self) -> list[Event]:

@@ -13,12 +13,13 @@ from mtasklite._crew import Crew
 from mtasklite._engine import Engine
 from mtasklite._faults import init_error
 from mtasklite._frames import level_of_user
+from mtasklite._interrupts import Interruptible
 from mtasklite._messages import Event, ExitFailed, InitFailed, Lost, Ready, Run
 from mtasklite._reader import Reader
 from mtasklite._rules import Rules
 from mtasklite._window import UNLIMITED
 from mtasklite.constants import ExceptionBehaviour
-from mtasklite.errors import PoolClosedError, WorkerInitError
+from mtasklite.errors import PoolClosedError, WorkerInitError, text_of
 
 HAND_OUT_SECONDS = 0.005
 """Results are handed out in portions of about so much of the consumer's time; then the workers are looked after."""
@@ -32,7 +33,7 @@ MAX_PORTION = 1 << 15
 GROWTH = 4
 
 
-class Iteration:
+class Iteration(Interruptible):
     """One input's way through a crew.
 
     Args:
@@ -92,10 +93,7 @@ class Iteration:
                     self._exchange(engine, wait=True)
             error = engine.final_error()
         except BaseException as interruption:
-            # What is raised amid the exchange with the workers, by a signal handler say, may have cut a message in two.
-            failures = self._end(is_abrupt=not isinstance(interruption, (GeneratorExit, Warning)))
-            if isinstance(interruption, GeneratorExit):
-                warn_of(self._unreported + failures)
+            self._break_off(interruption)
             raise
         failures = self._unreported + self._end(is_abrupt=False)
         if error is None:
@@ -107,6 +105,13 @@ class Iteration:
                 raise error
             finally:
                 del error, engine  # its traceback holds this frame, which need not hold it
+
+    def _break_off(self, interruption: BaseException) -> None:
+        with self.interrupted_later():
+            # What is raised amid the exchange with the workers, by a signal handler say, may have cut a message in two.
+            failures = self._end(is_abrupt=not isinstance(interruption, (GeneratorExit, Warning)))
+            if isinstance(interruption, GeneratorExit):
+                warn_of(self._unreported + failures)
 
     def _begin(self) -> Engine:
         self._backend = self._crew.start()
@@ -224,7 +229,7 @@ def warn_of(failures: Iterable[Event]) -> None:
     for failure in failures:
         if not isinstance(failure, (InitFailed, ExitFailed)):
             continue
-        cause = f"{type(failure.error).__name__}: {failure.error}"
+        cause = f"{type(failure.error).__name__}: {text_of(failure.error)}"
         text = f"worker {failure.slot} raised in its `__exit__`, after its last item: {cause}"
         if isinstance(failure, InitFailed):
             text = f"worker {failure.slot} could not be made, so the others do its work; the reason: {cause}"

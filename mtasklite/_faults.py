@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Optional
 
 from mtasklite._messages import Lost
-from mtasklite.errors import RemoteTraceback, TaskTimeoutError, WorkerDiedError, WorkerInitError
+from mtasklite.errors import RemoteTraceback, TaskTimeoutError, WorkerDiedError, WorkerInitError, text_of
 
 
 def init_error(slot: int, cause: BaseException, is_any_left: bool) -> WorkerInitError:
     """Return the error of a worker that could not be made, raised from what its constructor raised."""
     which = f"worker {slot} could not be made" if is_any_left else "no worker could be made"
-    error = WorkerInitError(f"{which}: {type(cause).__name__}: {cause}")
+    error = WorkerInitError(f"{which}: {type(cause).__name__}: {text_of(cause)}")
     error.__cause__ = cause
     return error
 
@@ -40,6 +40,17 @@ def late_error(event: Lost, item_index: int, limit: Optional[float]) -> TaskTime
     """Return the error of an item that ran longer than the limit."""
     text = f"item {item_index} ran longer than `task_timeout`, {limit} s; worker {event.slot} was replaced"
     return TaskTimeoutError(text, limit, event.slot, item_index)
+
+
+def death_in_making_error(
+    slot: int, reason: str, exitcode: Optional[int] = None, traceback: Optional[str] = None
+) -> WorkerDiedError:
+    """Return the error of a worker that ended while it was being made."""
+    text = f"worker {slot} died while it was being made: {reason}"
+    error = WorkerDiedError(text, exitcode, slot, traceback=traceback)
+    if traceback is not None:
+        error.__cause__ = RemoteTraceback(traceback)
+    return error
 
 
 def late_init_error(slot: int, limit: Optional[float]) -> TaskTimeoutError:

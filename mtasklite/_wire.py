@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Optional, Union
 
 from mtasklite._byvalue import ValuePickler
 from mtasklite._frames import is_ours
-from mtasklite.errors import RemoteError, RemoteTraceback, SerializationError
+from mtasklite.errors import RemoteError, RemoteTraceback, SerializationError, text_of
 
 TAG_SIZE = 1
 _NOT_SENT = b""
@@ -96,7 +96,7 @@ class Codec:
         except BaseException as fault:
             _pass_interrupt(fault)
             blob = None
-        return PackedError(blob, _type_name(type(error)), _text(error), _traceback(error))
+        return PackedError(blob, _type_name(type(error)), text_of(error), _traceback(error))
 
     def _pickle(self, value: Any, tag: bytes = b"") -> tuple[bytes, bool]:
         buffer = io.BytesIO(tag)
@@ -151,20 +151,13 @@ def _pass_interrupt(error: BaseException) -> None:
 
 def _serialization_error(done: str, value: Any, cause: BaseException) -> SerializationError:
     which = f" of type {_type_name(type(value))}" if done == "pickled" else ""
-    error = SerializationError(f"an object{which} could not be {done}: {type(cause).__name__}: {_text(cause)}")
+    error = SerializationError(f"an object{which} could not be {done}: {type(cause).__name__}: {text_of(cause)}")
     error.__cause__ = cause.with_traceback(None)  # its frames would keep the whole batch alive
     return error
 
 
 def _type_name(cls: type) -> str:
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:
-        return "<its text cannot be had: __str__ raised>"
 
 
 def _traceback(error: BaseException) -> str:
@@ -175,4 +168,4 @@ def _traceback(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(type(error), error, start))
     except Exception:
-        return f"{_type_name(type(error))}: {_text(error)}\n"
+        return f"{_type_name(type(error))}: {text_of(error)}\n"

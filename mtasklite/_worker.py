@@ -19,6 +19,7 @@ from typing import Any, Callable, NamedTuple, Optional, Protocol, cast
 from mtasklite._messages import CONSTRUCTING, NOWHERE, UNPACKING
 from mtasklite.constants import ArgumentPassing
 from mtasklite.delayed_init import ShellObject
+from mtasklite.errors import text_of
 
 FLUSH_SECONDS = 0.010
 
@@ -305,7 +306,4 @@ def note_start(board: MutableSequence[Any], what: int) -> None:
 
 def how_it_raised(error: BaseException) -> str:
     """Return in words that a worker was ended by what it raised."""
-    try:
-        return f"it raised {error!r}"
-    except Exception:
-        return f"it raised {type(error).__name__}"
+    return f"it raised {text_of(error, repr)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 
 class MtaskliteError(Exception):
@@ -116,8 +116,21 @@ class DeferredExceptions(MtaskliteError):
     """Raised once at the end in mode ``deferred``; ``args`` are all the exceptions, in input order."""
 
     def __str__(self) -> str:
-        first = self.args[0] if self.args else None
-        return f"{len(self.args)} items failed; the first of them with {first!r}"
+        first = text_of(self.args[0], repr) if self.args else None
+        return f"{len(self.args)} items failed; the first of them with {first}"
+
+
+def text_of(error: BaseException, form: Callable[[BaseException], str] = str) -> str:
+    """Return an exception's text, or what can be said if it has none: its own code may raise.
+
+    Example:
+        >>> text_of(ValueError("too large"), repr)
+        "ValueError('too large')"
+    """
+    try:
+        return form(error)
+    except Exception:
+        return f"<{type(error).__name__}, whose text cannot be had>"
 
 
 def signal_name(exitcode: Optional[int]) -> Optional[str]:

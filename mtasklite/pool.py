@@ -219,6 +219,7 @@ class ResultIterator(Generic[R]):
             self.parent_obj._check_free()
             self._iteration = self.parent_obj._iterate(self._input)
             self._results = self._iteration.results()
+            self._iteration.belong_to(self._results)
         return self._results
 
     def start(self) -> None:

@@ -12,6 +12,7 @@ from weakref import ref
 import tqdm.auto
 
 from mtasklite._arguments import Default, check_choice, check_flag
+from mtasklite._interrupts import Interruptible
 from mtasklite.constants import ArgumentPassing, ExceptionBehaviour
 from mtasklite.pool import Pool, ResultIterator, Worker
 from mtasklite.utils import divide_kwargs, is_closed, is_sized_iterator
@@ -57,6 +58,7 @@ class ProgressIterator(Generic[R]):
             self.pool_obj.check_open()
         if self._results is None:
             self._results = _iterate(self._bar)
+            self._bar.belong_to(self._results)
         return self._results
 
     def close(self) -> None:
@@ -79,7 +81,7 @@ class ProgressIterator(Generic[R]):
             self.close()
 
 
-class _Bar(Generic[R]):
+class _Bar(Interruptible, Generic[R]):
     """A progress bar that is made late, and what it goes over.
 
     Nothing here refers back to the iterator that the user holds, nor the bar's input to the bar: a loop that is left
@@ -110,7 +112,8 @@ def _iterate(bar: _Bar[R]) -> Generator[R, None, None]:
         bar.pool_obj.start()
         yield from bar.tqdm_obj
     finally:
-        bar.close()
+        with bar.interrupted_later():
+            bar.close()
 
 
 def _count_errors(pool_obj: ResultIterator[R], references: list[ref[Any]]) -> Iterator[R]:

@@ -6,6 +6,7 @@ Each worker has a few numbers on it, which say what it is at, and a journal of w
 from __future__ import annotations
 
 import mmap
+from contextlib import suppress
 from typing import Any
 
 from mtasklite._backends._journal import JOURNAL_BYTES, clear_journal
@@ -53,7 +54,8 @@ class Board:
         """Give the memory back."""
         self._numbers.release()
         self._bytes.release()
-        self._memory.close()
+        with suppress(BufferError):  # a frame of what was raised amid a start holds a view; with that it goes
+            self._memory.close()
         self._arena = None
 
 

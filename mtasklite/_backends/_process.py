@@ -16,7 +16,7 @@ from mtasklite._backends._channel import Message, ParentEnd
 from mtasklite._backends._journal import read_journal
 from mtasklite._backends._starting import no_process_starts
 from mtasklite._backends._waiting import Waiter
-from mtasklite._faults import late_exit_error, late_init_error
+from mtasklite._faults import death_in_making_error, late_exit_error, late_init_error
 from mtasklite._frames import is_ours
 from mtasklite._messages import CONSTRUCTING, LEAVING, NOWHERE, Event, ExitFailed, InitFailed, Lost, Ready, Run
 from mtasklite._worker import AT, hold
@@ -68,6 +68,7 @@ class WorkerProcess:
         self._is_behind = False  # whether something waits in the channel's outbox
         self._is_cut_off = False
         self._last_turn = 0  # of its journal, that was sent whole
+        self._has_greeted = False
         self._is_up = False
         self.is_leaving = False
         self._init_error: Optional[BaseException] = None
@@ -157,6 +158,7 @@ class WorkerProcess:
             events.append(Run(self.slot, first, values, failures, busy_seconds, len(message)))
         elif tag == protocol.HELLO:
             self._codec = _wire.Codec(head)
+            self._has_greeted = True
             if self._worker is not None:
                 self._send_worker()
         elif tag == protocol.READY:
@@ -238,11 +240,10 @@ class WorkerProcess:
         return exitcode, reason, _without_our_frames(self._channel.fault) or None
 
     def _death_error(self, exitcode: Optional[int], reason: str, traceback: Optional[str]) -> WorkerDiedError:
-        text = f"worker {self.slot} died while it was being made: {reason}"
-        if self._worker is not None:
-            text += "; a script that starts workers by spawn or forkserver must do so under"
-            text += ' `if __name__ == "__main__":`, for each worker imports it'
-        return WorkerDiedError(text, exitcode, self.slot, traceback=traceback)
+        if self._worker is not None and not self._has_greeted:
+            reason += "; a script that starts workers by spawn or forkserver must do so under"
+            reason += ' `if __name__ == "__main__":`, for each worker imports it'
+        return death_in_making_error(self.slot, reason, exitcode, traceback)
 
     def release(self) -> None:
         """Give back what the ended process held here."""

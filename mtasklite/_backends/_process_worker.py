@@ -157,11 +157,10 @@ class _ProcessWorker:
             call = hire(self._receive_worker(), self._contract.argument_type, stack, self._board)
         except _StoppedBeforeHireError:
             return
-        except BaseException as error:
+        except Exception as error:
             self._tell(INIT_FAILED, self._codec.pack_error(error))
             return
-        finally:
-            self._board[AT] = NOWHERE
+        self._board[AT] = NOWHERE
         self._loop = WorkerLoop(
             call, self._inbox, self._board, self._send_finished, self._contract.is_timed, self._keeper
         )

@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mtasklite._interrupts import interrupts_put_off
+
 _lock = threading.RLock()
 # Reentrant: a garbage collection amid a start may end another pool in this very thread.
 
@@ -40,7 +42,7 @@ def undisturbed() -> Iterator[None]:
     of Python 3.12 about forks with threads: the child runs nothing that takes a lock of this library.
     """
     has_masks = hasattr(signal, "pthread_sigmask")
-    with _lock, _without_false_file(), warnings.catch_warnings():
+    with interrupts_put_off(), _lock, _without_false_file(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r".*multi-threaded, use of fork\(\)", DeprecationWarning)
         old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if has_masks else None
         try:

@@ -37,6 +37,7 @@ from mtasklite._backends._process_worker import Contract, main
 from mtasklite._backends._starting import no_process_starts, undisturbed
 from mtasklite._backends._waiting import make_waiter
 from mtasklite._byvalue import names_in_main
+from mtasklite._interrupts import interrupts_put_off
 from mtasklite._messages import LEAVING, NOWHERE, Batch, Event, Receipt
 from mtasklite._worker import AT, SINCE
 from mtasklite.constants import ArgumentPassing
@@ -181,12 +182,13 @@ class ProcessBackend:
         return events
 
     def _bury(self, worker: WorkerProcess, events: list[Event]) -> None:
-        self._living.discard(worker)
-        self._overstaying.discard(worker)
-        if not worker.is_leaving:
-            del self._by_slot[worker.slot]
-        worker.bury(events)
-        self._free_rows.append(worker.row)
+        with interrupts_put_off():
+            self._living.discard(worker)
+            self._overstaying.discard(worker)
+            if not worker.is_leaving:
+                del self._by_slot[worker.slot]
+            worker.bury(events)
+            self._free_rows.append(worker.row)
 
     def _until_overdue(self, seconds: Optional[float]) -> Optional[float]:
         """Kill what should have ended, and return how long to wait so as to kill the next of these in time."""
@@ -248,7 +250,8 @@ class ProcessBackend:
     def terminate(self) -> None:
         if os.getpid() != self._owner or not self._finalize.still_active():
             return
-        self._finalize()
+        with interrupts_put_off():
+            self._finalize()
         self._by_slot.clear()
         self._overstaying.clear()
 

@@ -18,7 +18,8 @@ from contextlib import ExitStack
 from queue import Empty, SimpleQueue
 from typing import Any, Optional
 
-from mtasklite._faults import late_exit_error, late_init_error
+from mtasklite._faults import death_in_making_error, late_exit_error, late_init_error
+from mtasklite._interrupts import interrupts_put_off
 from mtasklite._messages import (
     CONSTRUCTING,
     LEAVING,
@@ -83,8 +84,13 @@ class _Worker:
     def _serve(self, stack: ExitStack) -> None:
         try:
             call = hire(self._worker, self._argument_type, stack, self.board)
-        except BaseException as error:
+        except Exception as error:
             self.tell(InitFailed(self.slot, error))
+            return
+        except BaseException as error:
+            death = death_in_making_error(self.slot, how_it_raised(error))
+            death.__cause__ = error
+            self.tell(InitFailed(self.slot, death))
             return
         finally:
             self.board[AT] = NOWHERE
@@ -209,8 +215,9 @@ class ThreadBackend:
         self._by_slot[slot].inbox.cancel()
 
     def close(self, seconds: Optional[float]) -> list[Event]:
-        for slot in list(self._by_slot):
-            self.retire(slot)
+        with interrupts_put_off():
+            for slot in list(self._by_slot):
+                self.retire(slot)
         end = math.inf if seconds is None else time.monotonic() + seconds
         for worker in self._leaving:
             if worker.thread is not threading.current_thread():  # a pool that is dropped may be collected in its worker
