@@ -157,12 +157,17 @@ class Iteration(Interruptible):
                 return has_supplied
             if want.must_read:
                 self._read(engine, want.n_items)
+                self._check_running()  # the input may have closed the pool
             batch = engine.cut(want)
             if batch is not None:
                 engine.on_sent(want.slot, batch, self._backend.send(want.slot, batch))
             has_supplied = True
             if want.must_read and not self._reader.is_instant:
                 return has_supplied
+
+    def _check_running(self) -> None:
+        if self._crew.backend is not self._backend:
+            raise PoolClosedError("the pool was closed while this iterator was not at its end")
 
     def _read(self, engine: Engine, n_items: int) -> None:
         items, has_ended = self._reader.read(n_items)
@@ -173,8 +178,7 @@ class Iteration(Interruptible):
     def _exchange(self, engine: Engine, wait: bool) -> None:
         """Hear what has happened, and do what follows from it."""
         backend = self._backend
-        if self._crew.backend is not backend:
-            raise PoolClosedError("the pool was closed while this iterator was not at its end")
+        self._check_running()
         seconds = None if wait else 0.0
         if self._rules.task_timeout is not None:
             late, seconds_left = engine.late_slots(backend.running(), time.monotonic())

@@ -209,7 +209,7 @@ class Engine:
             if late_item in (number, UNPACKING):
                 error: Exception = late_error(event, index, self._rules.task_timeout)
             else:
-                error = death_error(event, index, is_at_item=number == event.current)
+                error = death_error(event, index, number)
             self._fail(number, item, error)
         if slot.idle_deaths < MAX_IDLE_DEATHS:
             return None

@@ -16,18 +16,20 @@ def init_error(slot: int, cause: BaseException, is_any_left: bool) -> WorkerInit
     return error
 
 
-def death_error(event: Lost, item_index: Optional[int] = None, is_at_item: bool = True) -> WorkerDiedError:
+def death_error(event: Lost, item_index: Optional[int] = None, number: Optional[int] = None) -> WorkerDiedError:
     """Return the error of an item that a worker held when it died, or of the worker if it was at none.
 
     Args:
         event: The loss.
         item_index: The item's place in the input.
-        is_at_item: Whether the worker was at this item, and not past it with the result still unsent.
+        number: The item's sequence number.
     """
     where = f"at item {item_index}"
     if item_index is None:
         where = "before it was at any item"
-    elif not is_at_item:
+    elif event.current < 0:
+        where = f"when it was given item {item_index}, before that was unpickled"
+    elif number != event.current:
         where = f"at a later item, with the result of item {item_index} not yet sent"
     text = f"worker {event.slot} died {where}: {event.reason}"
     error = WorkerDiedError(text, event.exitcode, event.slot, item_index, event.traceback)

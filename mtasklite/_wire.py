@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Optional, Union
 
 from mtasklite._byvalue import ValuePickler
 from mtasklite._frames import is_ours
-from mtasklite.errors import RemoteError, RemoteTraceback, SerializationError, text_of
+from mtasklite.errors import RemoteError, RemoteTraceback, SerializationError, pass_interrupt, text_of
 
 TAG_SIZE = 1
 _NOT_SENT = b""
@@ -57,7 +57,7 @@ class Codec:
             try:
                 message, has_instances = self._pickle((False, head, values), tag)
             except BaseException as error:
-                _pass_interrupt(error)
+                pass_interrupt(error)
                 has_instances = True
             if not has_instances:
                 return message, {}
@@ -76,7 +76,7 @@ class Codec:
                 pickler.dump(value)
                 blobs.append(buffer.getvalue())
             except BaseException as error:
-                _pass_interrupt(error)
+                pass_interrupt(error)
                 blobs.append(None)
                 failures[offset] = _serialization_error("pickled", value, error)
         self._is_split = pickler.has_instances
@@ -94,7 +94,7 @@ class Codec:
             if type(pickle.loads(blob)) is not type(error):
                 blob = None
         except BaseException as fault:
-            _pass_interrupt(fault)
+            pass_interrupt(fault)
             blob = None
         return PackedError(blob, _type_name(type(error)), text_of(error), _traceback(error))
 
@@ -125,7 +125,7 @@ def unpack_in_place(blobs: list[Any]) -> dict[int, Exception]:
         try:
             blobs[offset] = pickle.loads(blob or _NOT_SENT)
         except BaseException as error:
-            _pass_interrupt(error)
+            pass_interrupt(error)
             failures[offset] = _serialization_error("unpickled", blob, error)
     return failures
 
@@ -135,18 +135,12 @@ def unpack_error(packed: PackedError) -> Exception:
     try:
         error = pickle.loads(packed.blob) if packed.blob is not None else None
     except BaseException as fault:
-        _pass_interrupt(fault)
+        pass_interrupt(fault)
         error = None
     if not isinstance(error, Exception):
         error = RemoteError(packed.type_name, packed.text, packed.traceback)
     error.__cause__ = RemoteTraceback(packed.traceback)
     return error
-
-
-def _pass_interrupt(error: BaseException) -> None:
-    """Raise a Ctrl-C again; whatever else is raised amid pickling is a fault of the object, `SystemExit` too."""
-    if isinstance(error, KeyboardInterrupt):
-        raise error
 
 
 def _serialization_error(done: str, value: Any, cause: BaseException) -> SerializationError:
@@ -167,5 +161,6 @@ def _traceback(error: BaseException) -> str:
         start = start.tb_next
     try:
         return "".join(traceback.format_exception(type(error), error, start))
-    except Exception:
+    except BaseException as fault:
+        pass_interrupt(fault)
         return f"{_type_name(type(error))}: {text_of(error)}\n"

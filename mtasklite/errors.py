@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from typing import Any, Callable, Optional
 
+_is_in_worker_process = False
+
 
 class MtaskliteError(Exception):
     """The base of every error below."""
@@ -129,8 +131,24 @@ def text_of(error: BaseException, form: Callable[[BaseException], str] = str) ->
     """
     try:
         return form(error)
-    except Exception:
+    except BaseException as fault:
+        pass_interrupt(fault)
         return f"<{type(error).__name__}, whose text cannot be had>"
+
+
+def pass_interrupt(error: BaseException) -> None:
+    """Raise again what is no `Exception`: it came from a signal, and not from the object whose code ran.
+
+    In a worker process, where signals raise nothing, it is the object's fault.
+    """
+    if not isinstance(error, Exception) and not _is_in_worker_process:
+        raise error
+
+
+def note_worker_process() -> None:
+    """Say that this is a worker process."""
+    global _is_in_worker_process
+    _is_in_worker_process = True
 
 
 def signal_name(exitcode: Optional[int]) -> Optional[str]:

@@ -25,6 +25,7 @@ from mtasklite._byvalue import freeze_inheritance, names_in_main
 from mtasklite._messages import LEAVING, NOWHERE
 from mtasklite._worker import AT, FLUSH_SECONDS, Finished, Inbox, WorkerLoop, hire, how_it_raised, note_start
 from mtasklite.constants import ArgumentPassing
+from mtasklite.errors import note_worker_process
 
 # Tags of messages to a worker ...
 WORKER, BATCH, CANCEL, STOP = b"W", b"B", b"C", b"S"
@@ -72,6 +73,7 @@ def main(channel: WorkerEnd, board: Board, contract: Contract, lifeline: Any) ->
         contract: What it is to do.
         lifeline: What ends when the parent does, as a connection; or ``None``.
     """
+    note_worker_process()
     if contract.is_forked:
         freeze_inheritance()
     if lifeline is not None:
@@ -109,7 +111,7 @@ class _Keeper:
             return None
         try:
             blob = self._codec.pack_one(self._codec.pack_error(outcome) if is_failure else outcome)
-        except Exception:
+        except BaseException:
             return None  # it will be tried again, and reported, when it is sent
         if len(blob) > MAX_KEPT_BYTES:
             self._n_to_skip = SKIPPED_AFTER_LARGE
