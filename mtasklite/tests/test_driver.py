@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mtasklite import _driver, _reader
 from mtasklite._driver import MAX_PORTION, PIECE, _Portion
+from mtasklite._engine import MAX_IDLE_DEATHS
 from mtasklite._messages import InitFailed
 from mtasklite._reader import Reader
 from mtasklite._window import UNLIMITED
@@ -284,7 +285,7 @@ def test_lost_worker_is_not_replaced_when_the_iteration_is_over(clock):
 
 
 def test_nothing_respawns_for_ever_when_workers_die_idle(clock):
-    """Workers that die before they are at any item are replaced twice, and then the iteration fails."""
+    """Workers that die before they are at any item are replaced some times, and then the iteration fails."""
 
     def play(backend):
         backend.ready(0)
@@ -293,7 +294,7 @@ def test_nothing_respawns_for_ever_when_workers_die_idle(clock):
     backend = ScriptedBackend(play)
     results, error = results_of(make_iteration(make_crew(backend), range(3)))
     assert (results, type(error)) == ([], WorkerInitError)
-    assert backend.calls == [("start", 0)] * 3
+    assert backend.calls == [("start", 0)] * MAX_IDLE_DEATHS
 
 
 def test_given_up_worker_is_not_replaced_when_others_live(clock):
@@ -303,11 +304,11 @@ def test_given_up_worker_is_not_replaced_when_others_live(clock):
         backend.ready(0)
         backend.lose(0, n_started=0)
 
-    backend = ScriptedBackend(followed(*[die_idle] * 3))
+    backend = ScriptedBackend(followed(*[die_idle] * MAX_IDLE_DEATHS))
     with pytest.warns(RuntimeWarning, match=r"^worker 0 .*WorkerDiedError: worker 0 died before it was at any item"):
         results, error = results_of(make_iteration(make_crew(backend, 2), range(3)))
     assert (results, error) == ([done(0), done(1), done(2)], None)
-    assert backend.calls.count(("start", 0)) == 3
+    assert backend.calls.count(("start", 0)) == MAX_IDLE_DEATHS
     assert backend.calls.count(("start", 1)) == 1
 
 

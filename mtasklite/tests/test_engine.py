@@ -642,7 +642,7 @@ def test_large_batch_is_sent_in_parts_when_it_was_queued_again():
 
 
 def test_slot_is_given_up_when_its_workers_die_idle_again_and_again():
-    """Three workers in a row that die with no item done are enough: nothing respawns for ever."""
+    """Some workers in a row that die with no item done are enough: nothing respawns for ever."""
     bench = Bench(n_slots=2)
     for _ in range(MAX_IDLE_DEATHS):
         assert bench.slots[0].is_live
