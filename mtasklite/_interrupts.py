@@ -34,6 +34,13 @@ def interrupts_put_off() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
+def _interrupt_main() -> None:
+    if hasattr(signal, "pthread_kill"):  # which ends a sleep, too
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
+
+
 class Interruptible:
     """What closes in the end of a generator: knows whether somebody closes that, or nobody holds it any more."""
 
@@ -56,6 +63,6 @@ class Interruptible:
             if self._generator is None or self._generator() is not None:
                 error.__context__ = None  # that a generator is being closed tells nobody anything
                 raise
-            timer = threading.Timer(SECONDS_LATER, _thread.interrupt_main)
+            timer = threading.Timer(SECONDS_LATER, _interrupt_main)
             timer.daemon = True
             timer.start()

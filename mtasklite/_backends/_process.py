@@ -67,6 +67,7 @@ class WorkerProcess:
         self._held_back: deque[tuple[Message, int]] = deque()  # for when it is idle, with their numbers of items
         self._is_behind = False  # whether something waits in the channel's outbox
         self._is_cut_off = False
+        self._is_released = False
         self._last_turn = 0  # of its journal, that was sent whole
         self._has_greeted = False
         self._is_up = False
@@ -248,6 +249,9 @@ class WorkerProcess:
     def release(self) -> None:
         """Give back what the ended process held here."""
         with no_process_starts():
+            if self._is_released:
+                return  # at the interpreter's exit, by another thread
+            self._is_released = True
             self._channel.close()
             if self._death_handle != self.process.sentinel:
                 os.close(self._death_handle)

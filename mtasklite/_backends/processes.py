@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -102,7 +103,8 @@ class ProcessBackend:
         self._lifeline: Any = None
         self._held_end: Any = None
         if HAS_LIFELINES:
-            self._lifeline, self._held_end = self._context.Pipe(duplex=False)
+            with interrupts_put_off():
+                self._lifeline, self._held_end = self._context.Pipe(duplex=False)
             _parent_ends.add(self._held_end)
         self._by_slot: dict[int, WorkerProcess] = {}
         self._living: set[WorkerProcess] = set()  # those that were retired too
@@ -118,6 +120,7 @@ class ProcessBackend:
     # ---- starting and sending
 
     def start(self, slot: int) -> bool:
+        self._check_ours()
         if not self._free_rows:
             return False
         row = self._free_rows[-1]
@@ -167,8 +170,7 @@ class ProcessBackend:
         return [(slot, int(numbers[AT]), numbers[SINCE]) for slot, numbers in board if numbers[AT] != NOWHERE]
 
     def poll(self, seconds: Optional[float]) -> list[Event]:
-        if os.getpid() != self._owner:
-            raise PoolClosedError("this pool belongs to the process that this one was forked from: make a new one here")
+        self._check_ours()
         events: list[Event] = []
         for worker, is_dead in self._waiter.wait(self._until_overdue(seconds)):
             if worker not in self._living:
@@ -180,6 +182,14 @@ class ProcessBackend:
             if worker.kill_at is not None:
                 self._overstaying.add(worker)
         return events
+
+    def _check_ours(self) -> None:
+        if os.getpid() != self._owner:
+            raise PoolClosedError("this pool belongs to the process that this one was forked from: make a new one here")
+        if not self._finalize.still_active():
+            while threading.current_thread().daemon:
+                time.sleep(1.0)  # the interpreter exits and has ended the workers: no time for errors in daemon threads
+            raise PoolClosedError("the interpreter is exiting, which has ended the workers")
 
     def _bury(self, worker: WorkerProcess, events: list[Event]) -> None:
         with interrupts_put_off():
@@ -262,12 +272,13 @@ def _shorter(seconds: Optional[float], others: float) -> float:
 
 def _terminate(living: set[WorkerProcess], held: list[Any]) -> None:
     """End processes at once, with SIGTERM, or SIGKILL if that is not enough, and give back what they held."""
-    for worker in living:
+    ending = list(living)  # a daemon thread may be at work with them while the interpreter exits
+    for worker in ending:
         worker.process.terminate()
     end = time.monotonic() + GRACE_SECONDS
-    for worker in living:
+    for worker in ending:
         worker.process.join(max(0.0, end - time.monotonic()))
-    for worker in living:
+    for worker in ending:
         worker.process.kill()
         worker.reap()
         worker.release()

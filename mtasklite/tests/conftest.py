@@ -20,7 +20,15 @@ LEAVE_SECONDS = 5.0
 """How long what a test leaves may take to go away before the test fails."""
 
 
-SLOW = ("test_docs.py", "test_main_classes.py", "test_many_", "forkserver", "whatever_happens", "sent_again_only")
+SLOW_FILES = ("docs", "endings", "interrupts", "leaks", "main_classes", "orphans", "places", "soak", "storm")
+SLOW = (
+    *(f"test_{name}.py" for name in SLOW_FILES),
+    "test_many_",
+    "forkserver",
+    "two_gib",
+    "whatever_happens",
+    "sent_again_only",
+)
 """Parts of the names of tests that take seconds, or that repeat with another start method what spawn has shown."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import signal
@@ -10,7 +11,10 @@ import sys
 import threading
 import time
 import uuid
+import warnings
+from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -476,3 +480,356 @@ def everyone() -> set[tuple[str, Any]]:
     children = psutil.Process().children(recursive=True)
     found = {("process", child.pid) for child in children if not is_gone(child.pid)}
     return found | {("thread", thread.ident) for thread in threading.enumerate() if thread.name != "tqdm_monitor"}
+
+
+# ---- ways to die, to be late, to be spoilt
+
+
+class Doom(BaseException):
+    """What `except Exception` lets through."""
+
+
+def crash():
+    """Read what is not there."""
+    _allow_no_core_file()
+    ctypes.string_at(0)
+
+
+def abort():
+    """End as an interpreter does that finds itself broken."""
+    _allow_no_core_file()
+    os.abort()
+
+
+def _allow_no_core_file():
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+DEATHS = {
+    "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "SIGSEGV": crash,
+    "SIGABRT": abort,
+    "os._exit": lambda: os._exit(7),
+}
+
+DELAYS = {
+    "sleep": lambda: time.sleep(LIMIT_SECONDS),
+    "wait": lambda: GATE.wait(LIMIT_SECONDS),
+    "loop": lambda: spin(LIMIT_SECONDS),
+    "holding the GIL": lambda: ctypes.PyDLL(None).sleep(int(LIMIT_SECONDS)),
+    "in C": lambda: ctypes.CDLL(None).sleep(int(LIMIT_SECONDS)),
+}
+"""Ways to take a minute; "wait" and "loop" end with the test."""
+
+TROUBLES = {**DEATHS, **DELAYS}
+
+
+def trouble(item):
+    """Die, be late or raise as the item says; return any other item at once."""
+    if isinstance(item, BaseException):
+        raise item
+    if isinstance(item, str) and item in TROUBLES:
+        TROUBLES[item]()
+    return item
+
+
+def spin(seconds):
+    """Keep the interpreter busy for a while, or until the test is over."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end and not GATE.is_set():
+        pass
+
+
+def spin_and_trouble(item, seconds):
+    """Work for a while, then do as `trouble`."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+    return trouble(item)
+
+
+def count_and_trouble(item, folder, bad=(), how="os._exit", n_times=None):
+    """Leave a file for each call; make trouble at each bad item, or at the first calls of it only."""
+    Path(folder, f"{item}-{uuid.uuid4()}").touch()
+    if item in bad and (n_times is None or len(list(Path(folder).glob(f"{item}-*"))) <= n_times):
+        trouble(how)
+    return item
+
+
+def leave_name_and_trouble(item, folder, name):
+    """Leave a file that tells which worker had which item."""
+    Path(folder, f"{name}-{item}").touch()
+    return trouble(item)
+
+
+def nap_for(seconds):
+    """Take as long as the item says."""
+    return nap(seconds, seconds)
+
+
+def leave_name_and_nap(seconds, folder):
+    """Take as long as the item says, and leave a file at the start of each that takes any time."""
+    if seconds:
+        Path(folder, str(seconds)).touch()
+    return nap(seconds, seconds)
+
+
+def leave_time_and_trouble(item, folder):
+    """Leave the time of the start."""
+    Path(folder, str(time.monotonic())).touch()
+    return trouble(item)
+
+
+def meet(item, folder, worker=identity):
+    """At the items "you" and "me" wait for each other, in two workers; at any other do what a worker does."""
+    if item in ("you", "me"):
+        Path(folder, item).touch()
+        wait_until(lambda: len(os.listdir(folder)) == 2)
+        return item
+    return worker(item)
+
+
+def leave_behind(item, folder, what):
+    """Start what sleeps for minutes."""
+    if what == "thread":
+        threading.Thread(target=time.sleep, args=(300,)).start()  # no daemon: an interpreter waits for it at its end
+    else:
+        Path(folder, f"child-{_start_child(what)}").touch()
+    return item
+
+
+def be_stuck_or_trouble(item, folder):
+    """Leave the process's id and be stuck at the item "stuck"; at any other, once that one was started, `trouble`."""
+    if item == "stuck":
+        Path(folder, f"worker-{os.getpid()}").touch()
+        GATE.wait(LIMIT_SECONDS)
+        return item
+    wait_until(lambda: pids_in(folder, "worker"))
+    return trouble(item)
+
+
+def make_large(item, folder, child=None):
+    """For the item "large" return 32 MB, once told to go; on any other, wait until that one was started.
+
+    Args:
+        item: The item.
+        folder: Where processes leave their ids.
+        child: How to start, before that, a process that holds open what this one does, and outlives it.
+    """
+    if item == "large":
+        if child is not None:
+            Path(folder, f"child-{_start_child(child)}").touch()
+        Path(folder, f"worker-{os.getpid()}").touch()
+        wait_until(Path(folder, "go").exists)
+        return bytes(32 << 20)
+    wait_until(lambda: pids_in(folder, "worker"))
+    return item
+
+
+def _start_child(how):
+    import multiprocess
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork amid threads
+        if how != "fork":
+            context = multiprocess.get_context("fork")
+            process = context.Process(target=time.sleep, args=(LIMIT_SECONDS,), daemon=how == "daemon")
+            process.start()
+            return process.pid
+        pid = os.fork()
+    if not pid:
+        time.sleep(LIMIT_SECONDS)
+        os._exit(0)
+    return pid
+
+
+@delayed_init
+class Troubled:
+    """Makes `trouble` in its ``__init__``, ``__enter__`` or ``__exit__``; tells which instance it is.
+
+    With a `folder` only from the second instance on.
+    """
+
+    def __init__(self, place, how, folder=None):
+        self.token = uuid.uuid4().hex
+        self.place = place
+        self.how = how
+        if folder is not None:
+            Path(folder, self.token).touch()
+            self.place = place if len(os.listdir(folder)) > 1 else None
+        self._come_to("__init__")
+
+    def __enter__(self):
+        self._come_to("__enter__")
+        return self
+
+    def __exit__(self, *exc_info):
+        self._come_to("__exit__")
+
+    def __call__(self, item):
+        trouble(item)
+        return item if item != "token" else self.token
+
+    def _come_to(self, place):
+        if place == self.place:
+            trouble(self.how)
+
+
+@delayed_init
+class Slow:
+    """Takes a while to be made, to be entered, and for each item."""
+
+    def __init__(self, seconds):
+        self.seconds = nap(seconds, seconds)
+
+    def __enter__(self):
+        nap(None, self.seconds)
+
+    def __exit__(self, *exc_info):
+        pass
+
+    def __call__(self, item):
+        return nap(item, self.seconds)
+
+
+class Spoilt:
+    """Makes `trouble` on its way: in its ``__reduce__``, ``__getstate__`` or ``__setstate__``."""
+
+    def __init__(self, place, how):
+        self.place = place
+        self.how = how
+
+    def __call__(self, item):
+        return item
+
+    def __reduce_ex__(self, protocol):
+        self._come_to("__reduce__")
+        return super().__reduce_ex__(protocol)
+
+    def __getstate__(self):
+        self._come_to("__getstate__")
+        return {**vars(self)}
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        self._come_to("__setstate__")
+
+    def _come_to(self, place):
+        if place == self.place:
+            trouble(self.how)
+
+
+class SpoiltError(Spoilt, Exception):
+    """An exception that makes trouble on its way."""
+
+
+class Mute(Exception):
+    """Makes `trouble` when asked for its text."""
+
+    def __str__(self):
+        return trouble(self.args[0])
+
+    __repr__ = __str__
+
+
+class MuteDoom(Doom):
+    """The same, as what `except Exception` lets through."""
+
+    __str__ = __repr__ = Mute.__str__
+
+
+def make(item):
+    """Make of a tuple an instance: a class and its arguments; raise it if it is an exception."""
+    return trouble(item[0](*item[1:])) if isinstance(item, tuple) else item
+
+
+def nest(depth):
+    """Return lists in lists, too deep to be pickled."""
+    nested = []
+    for _ in range(depth):
+        nested = [nested]
+    return nested
+
+
+def nest_on_odd(item):
+    return nest(100_000) if item % 2 else item
+
+
+def fail_with_a_long_chain(item):
+    """Raise an exception that has a cause that has a cause, for odd items."""
+    error = None
+    for number in range(10_000 * (item % 2)):
+        error, cause = ValueError(number), error
+        error.__cause__ = cause
+    return trouble(error or item)
+
+
+# ---- what came of it
+
+
+def failures(results, items):
+    """Return the failed results by their places; raise unless every other result is its item."""
+    failed = {place: result for place, result in enumerate(results) if isinstance(result, BaseException)}
+    wrong = [place for place, pair in enumerate(zip(results, items)) if place not in failed and pair[0] != pair[1]]
+    if len(results) != len(items) or wrong:
+        raise AssertionError(f"{len(results)} results of {len(items)} items; wrong ones are at {wrong}")
+    return failed
+
+
+def pids_in(folder, name):
+    """Return the process ids that were left in a folder under this name."""
+    return [int(path.name.partition("-")[2]) for path in Path(folder).glob(f"{name}-*")]
+
+
+def calls_in(folder):
+    """Return how often each item was called, from the files that `count_and_trouble` left."""
+    return Counter(int(name.partition("-")[0]) for name in os.listdir(folder))
+
+
+def wait_until_blocked(pid):
+    """Wait until the main thread of a process has stood still for a while."""
+    process = psutil.Process(pid)
+    wait_until(lambda: all(process.status() == psutil.STATUS_SLEEPING and not time.sleep(0.01) for _ in range(5)))
+
+
+def kill(*pids):
+    """Kill processes, and wait until they are gone."""
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: all(map(is_gone, pids)))
+
+
+# ---- for programs and places
+
+
+def tell_pid(item, folder):
+    """Leave a mark with the item and this process's number, then return the item."""
+    Path(folder, f"{item}-{os.getpid()}").touch()
+    return item
+
+
+def toil(item, folder, seconds, is_busy=False):
+    """Leave a mark with this process's number, once, and take so long."""
+    if os.getpid() not in _marked:
+        _marked.add(os.getpid())
+        Path(folder, f"{os.getpid()}").touch()
+    end = time.perf_counter() + seconds
+    while is_busy and time.perf_counter() < end:
+        pass
+    time.sleep(max(0.0, end - time.perf_counter()))
+    return item
+
+
+_marked: set[int] = set()
+
+
+def map_in_pool(items, start_method=None, depth=1):
+    """Use a pool inside of a worker, and so on."""
+    if depth == 0:
+        return square(items)
+    call = partial(map_in_pool, start_method=start_method, depth=depth - 1)
+    if depth > 1:
+        return next(iter(mtasklite.Pool(call, 2, start_method=start_method)([items])))
+    return list(mtasklite.Pool(call, 2, start_method=start_method)(items))
