@@ -192,6 +192,7 @@ class Engine:
         """
         slot = self._slots[event.slot]
         may_have_run, not_started = slot.split(event.current)
+        known_errors = slot.known_errors
         for sent in slot.batches:
             self._window.on_batch_left(sent.receipt.n_bytes)
         if event.current < 0 and not_started:  # nor had it started any
@@ -207,8 +208,10 @@ class Engine:
         # The item that it was at comes first: in mode `immediate` that is the one to name.
         for number, item in sorted(may_have_run, key=lambda one: one[0] != event.current):
             index = number - self._base
-            if late_item in (number, UNPACKING):
-                error: Exception = late_error(event, index, self._rules.task_timeout)
+            if number in known_errors:
+                error = known_errors[number]
+            elif late_item in (number, UNPACKING):
+                error = late_error(event, index, self._rules.task_timeout)
             else:
                 error = death_error(event, index, number)
             self._fail(number, item, error)

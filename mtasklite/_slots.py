@@ -95,6 +95,13 @@ class Slot:
         """Whether the worker has done all that it may do."""
         return self.is_live and self.is_ready and self.quota == 0 and not self.batches
 
+    @property
+    def known_errors(self) -> dict[int, Exception]:
+        """By sequence number the errors of those items that the worker holds and that could not be sent to it."""
+        return {
+            sent.batch.first + offset: error for sent in self.batches for offset, error in sent.receipt.failures.items()
+        }
+
     def holds(self, number: int) -> bool:
         """Whether the worker holds this item and has not answered it."""
         return any(sent.holds(number) for sent in self.batches)

@@ -101,12 +101,14 @@ def hold(board: MutableSequence[Any], number: int) -> bool:
     the next one.
     """
     since = board[SINCE]
+    is_still = False
     board[IS_HELD] = 1
-    time.sleep(HOLD_SECONDS)
-    if board[AT] == number and board[SINCE] == since:
-        return True
-    board[IS_HELD] = 0
-    return False
+    try:
+        time.sleep(HOLD_SECONDS)
+        is_still = bool(board[AT] == number and board[SINCE] == since)
+    finally:
+        board[IS_HELD] = int(is_still)
+    return is_still
 
 
 class Inbox:
@@ -217,6 +219,8 @@ class WorkerLoop:
                 if self._inbox.is_cancelled:
                     return
                 self._add_failure(first + offset, failures[offset])
+                if self._must_send:
+                    self._send_now()
                 start = offset + 1
             self._work_on(first + start, items[start:] if start else items)
         finally:
@@ -253,7 +257,6 @@ class WorkerLoop:
     def _send_now(self) -> None:
         if self._is_timed:
             self._board[SINCE] = math.inf  # sending may block, and is not running
-        self._must_send = False
         self.flush()
 
     def _add_kept(self, value: Any, is_failure: bool = False) -> None:
@@ -261,7 +264,8 @@ class WorkerLoop:
         blob = keeper.pack(value, is_failure)
         with self._turning:
             self._values.append(None if is_failure else value)
-            self._must_send = blob is None or not keeper.add(is_failure, blob)
+            # Once an outcome is missing there, no later one may be added in this turn, or it would take its place.
+            self._must_send = self._must_send or blob is None or not keeper.add(is_failure, blob)
 
     def _add_failure(self, number: int, error: Exception) -> None:
         self._failures[number] = error
@@ -290,6 +294,7 @@ class WorkerLoop:
             busy_seconds = now - self._sent_at
             self._first, self._sent_at = first + count, now
             turn = self._keeper.turn(self._first) if self._keeper is not None else 0
+            self._must_send = False
             return Finished(first, values, failures, busy_seconds, turn)
 
     def flush_if_old(self) -> None:

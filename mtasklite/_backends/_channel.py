@@ -10,6 +10,7 @@ its fault handler's traceback, would be a length that no message has: that is ho
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -23,7 +24,8 @@ HAS_SOCKETS = os.name == "posix"
 MAX_MESSAGE_BYTES = 1 << 48
 READ_BYTES = 1 << 16
 MAX_PARTS = 16
-"""Of one write; the platform's limit is higher."""
+MAX_PART_BYTES = 1 << 30
+"""Of one write or read; the platforms' limits are higher."""
 
 _LENGTH = struct.Struct("!Q")
 _NO_SIGPIPE = getattr(socket, "MSG_NOSIGNAL", 0)  # a user may have made that signal deadly again
@@ -100,6 +102,22 @@ def make_channel(context: Any) -> tuple[ParentEnd, WorkerEnd]:
     return PipeParentEnd(ours), PipeWorkerEnd(theirs)
 
 
+def _parts_for_one_write(parts: deque[memoryview]) -> list[memoryview]:
+    chosen: list[memoryview] = []
+    for part in islice(parts, MAX_PARTS):
+        chosen.append(part[:MAX_PART_BYTES])
+        if len(part) > MAX_PART_BYTES:
+            break
+    return chosen
+
+
+def _drop_sent(parts: deque[memoryview], n_bytes: int) -> None:
+    while parts and n_bytes >= len(parts[0]):
+        n_bytes -= len(parts.popleft())
+    if n_bytes:
+        parts[0] = parts[0][n_bytes:]
+
+
 class SocketParentEnd:
     """The parent's end of a socket pair."""
 
@@ -128,19 +146,19 @@ class SocketParentEnd:
     def push(self) -> bool:
         try:
             while self._outbox:
-                n_sent = self.waitable.sendmsg(list(islice(self._outbox, MAX_PARTS)), [], _NO_SIGPIPE)
-                self._drop_sent(n_sent)
+                n_sent = self.waitable.sendmsg(_parts_for_one_write(self._outbox), [], _NO_SIGPIPE)
+                _drop_sent(self._outbox, n_sent)
         except BlockingIOError:
             return False
-        except OSError:
+        except ConnectionError:
             self._outbox.clear()  # the worker is dead, and its death handle says so
+        except OSError as error:
+            if error.errno in (errno.ENOBUFS, errno.ENOMEM):
+                return False  # the system may have room later
+            self._outbox.clear()
+            with suppress(OSError):
+                self.waitable.shutdown(socket.SHUT_RDWR)  # which is noticed as the end of the channel
         return True
-
-    def _drop_sent(self, n_bytes: int) -> None:
-        while self._outbox and n_bytes >= len(self._outbox[0]):
-            n_bytes -= len(self._outbox.popleft())
-        if n_bytes:
-            self._outbox[0] = self._outbox[0][n_bytes:]
 
     def drain(self) -> list[Message]:
         messages: list[Message] = []
@@ -166,7 +184,7 @@ class SocketParentEnd:
 
     def _read_body(self, body: bytearray) -> list[Message]:
         while self._gap:
-            n_bytes = self.waitable.recv_into(self._gap)
+            n_bytes = self.waitable.recv_into(self._gap[:MAX_PART_BYTES])
             if not n_bytes:
                 self.has_ended = True
                 return []
@@ -218,13 +236,9 @@ class SocketWorkerEnd:
         return SocketWorkerEnd, (self.waitable,)
 
     def send(self, message: Message) -> None:
-        parts = [memoryview(_LENGTH.pack(len(message))), memoryview(message)]
+        parts = deque([memoryview(_LENGTH.pack(len(message))), memoryview(message)])
         while parts:
-            n_bytes = self.waitable.sendmsg(parts, [], _NO_SIGPIPE)
-            while parts and n_bytes >= len(parts[0]):
-                n_bytes -= len(parts.pop(0))
-            if n_bytes:
-                parts[0] = parts[0][n_bytes:]
+            _drop_sent(parts, self.waitable.sendmsg(_parts_for_one_write(parts), [], _NO_SIGPIPE))
 
     def receive(self) -> Message:
         return self._receive_exactly(_LENGTH.unpack(self._receive_exactly(_LENGTH.size))[0])
@@ -233,7 +247,7 @@ class SocketWorkerEnd:
         body = bytearray(n_bytes)
         gap = memoryview(body)
         while gap:
-            n_received = self.waitable.recv_into(gap)
+            n_received = self.waitable.recv_into(gap[:MAX_PART_BYTES])
             if not n_received:
                 raise EOFError
             gap = gap[n_received:]

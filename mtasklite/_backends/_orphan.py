@@ -37,7 +37,9 @@ def hang_on(lifeline: Any) -> None:
         fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_ASYNC)
-        if select.select([descriptor], [], [], 0)[0]:
+        poll = select.poll()
+        poll.register(descriptor, 0)
+        if poll.poll(0):
             os._exit(1)  # it ended before
 
 

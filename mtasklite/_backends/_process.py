@@ -151,7 +151,11 @@ class WorkerProcess:
         tag = _wire.tag_of(message)
         if self.is_leaving and tag == protocol.RUN:
             return
-        head, values, failures = _wire.unpack(message)
+        try:
+            head, values, failures = _wire.unpack(message)
+        except Exception:
+            self.process.kill()  # a crash of the worker wrote its last words amid this
+            return
         if tag == protocol.RUN:
             first, busy_seconds, self._last_turn, packed = head
             failures.update({offset: _wire.unpack_error(error) for offset, error in packed.items()})
@@ -186,17 +190,20 @@ class WorkerProcess:
     # ---- its end
 
     def bury(self, events: list[Event]) -> None:
-        """Add to the events what it had still said, and how it ended; and give back what it held here."""
+        """Add to the events what it had still said, and how it ended."""
         for message in self._channel.drain():
             self._understand(message, events)
         if not self.is_leaving:
             self._read_journal(events)
+        if self._death_handle == self.process.sentinel:
+            # The sentinel may have been closed by the task's own code, or outlive the process in its children.
+            self.process.join(GRACE_SECONDS)
+            self.process.kill()
         exitcode, reason, traceback = self._how_it_ended(self.reap())
         current = int(self._board.of(self.row)[AT])
         if not self._is_cut_off:
             self._waiter.remove(self._channel.waitable)
         self._waiter.remove(self._death_handle)
-        self.release()
         if self._exit_error is not None:
             events.append(ExitFailed(self.slot, self._exit_error))
         # What a signal struck before its constructor began is not the constructor's fault.
@@ -221,7 +228,8 @@ class WorkerProcess:
 
     def reap(self) -> Optional[int]:
         """Wait for the process's end, and return its exit code."""
-        self.process.join()
+        with no_process_starts():  # for a start asks all children how they are, and may spoil the answer here
+            self.process.join()
         # Another thread that starts a process collects all that have ended, and may be amid collecting this one.
         end = time.monotonic() + GRACE_SECONDS
         while self.process.exitcode is None and time.monotonic() < end:

@@ -42,11 +42,11 @@ IDLE_CHECKS = 10
 
 
 @dataclass(frozen=True)
-class Contract:
+class Assignment:
     """What a worker process is told at its start.
 
     Attributes:
-        slot: Its place.
+        row: Its place on the board.
         argument_type: How an item becomes arguments.
         is_timed: Whether the start of each item goes on the board.
         parent: Process id of the parent.
@@ -55,7 +55,7 @@ class Contract:
         worker: The worker.
     """
 
-    slot: int
+    row: int
     argument_type: ArgumentPassing
     is_timed: bool
     parent: int
@@ -64,17 +64,17 @@ class Contract:
     worker: Any = None
 
 
-def main(channel: WorkerEnd, board: Board, contract: Contract, lifeline: Any) -> None:
+def main(channel: WorkerEnd, board: Board, assignment: Assignment, lifeline: Any) -> None:
     """Work until told to stop.
 
     Args:
         channel: This end of the channel.
         board: The status board.
-        contract: What it is to do.
+        assignment: What it is to do.
         lifeline: What ends when the parent does, as a connection; or ``None``.
     """
     note_worker_process()
-    if contract.is_forked:
+    if assignment.is_forked:
         freeze_inheritance()
     if lifeline is not None:
         hang_on(lifeline)
@@ -89,7 +89,7 @@ def main(channel: WorkerEnd, board: Board, contract: Contract, lifeline: Any) ->
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
-        exitcode = _ProcessWorker(channel, board, contract).run()
+        exitcode = _ProcessWorker(channel, board, assignment).run()
     except OSError:
         os._exit(1)  # the parent is gone, and with it whoever could be told
     if exitcode:
@@ -120,12 +120,12 @@ class _Keeper:
 
 
 class _ProcessWorker:
-    def __init__(self, channel: WorkerEnd, board: Board, contract: Contract) -> None:
+    def __init__(self, channel: WorkerEnd, board: Board, assignment: Assignment) -> None:
         self._channel = channel
-        self._board = board.of(contract.slot)
-        self._contract = contract
-        self._codec = _wire.Codec(contract.parent_main)
-        self._keeper = _Keeper(Journal(board.journal_of(contract.slot)), self._codec)
+        self._board = board.of(assignment.row)
+        self._assignment = assignment
+        self._codec = _wire.Codec(assignment.parent_main)
+        self._keeper = _Keeper(Journal(board.journal_of(assignment.row)), self._codec)
         self._lock = threading.Lock()  # one message at a time
         self._inbox = Inbox()
         self._loop: Optional[WorkerLoop] = None
@@ -135,28 +135,28 @@ class _ProcessWorker:
         self._tell(HELLO, names_in_main())
         threading.Thread(target=self._attend, name="mtasklite-attendant", daemon=True).start()
         stack = ExitStack()
-        exitcode = 0
+        exitcode, is_dying = 0, False
         try:
             self._serve(stack)
             note_start(self._board, LEAVING)
         except OSError:
             raise  # of the channel: one that a task raises is its item's
         except BaseException as error:  # a task may raise what is no error: SystemExit, KeyboardInterrupt
-            exitcode = _exitcode_of(error)  # the board goes on saying which item that was
+            exitcode, is_dying = _exitcode_of(error), True  # the board goes on saying which item that was
             self._tell(DYING, (exitcode, how_it_raised(error), self._codec.pack_error(error).traceback))
         farewell = None
         try:
             stack.close()
         except BaseException as error:
             farewell = self._codec.pack_error(error)
-        if not exitcode:
+        if not is_dying:
             self._board[AT] = NOWHERE
         self._tell(LEFT, farewell)
         return exitcode
 
     def _serve(self, stack: ExitStack) -> None:
         try:
-            call = hire(self._receive_worker(), self._contract.argument_type, stack, self._board)
+            call = hire(self._receive_worker(), self._assignment.argument_type, stack, self._board)
         except _StoppedBeforeHireError:
             return
         except Exception as error:
@@ -164,13 +164,13 @@ class _ProcessWorker:
             return
         self._board[AT] = NOWHERE
         self._loop = WorkerLoop(
-            call, self._inbox, self._board, self._send_finished, self._contract.is_timed, self._keeper
+            call, self._inbox, self._board, self._send_finished, self._assignment.is_timed, self._keeper
         )
         self._loop.serve(lambda: self._tell(READY), self._unpack)
 
     def _receive_worker(self) -> Any:
-        if self._contract.is_forked:
-            return self._contract.worker
+        if self._assignment.is_forked:
+            return self._assignment.worker
         message = self._inbox.get()
         if message is Inbox.STOP:
             raise _StoppedBeforeHireError
@@ -202,9 +202,9 @@ class _ProcessWorker:
             self._channel.send(message)
 
     def _attend(self) -> None:
-        watch = ParentWatch(self._contract.parent, self._channel.waitable)
+        watch = ParentWatch(self._assignment.parent, self._channel.waitable)
         n_idle_checks = 0
-        try:
+        try:  # whatever ends this thread must end the process, which could not be spoken to any more
             while True:
                 loop = self._loop
                 is_working = loop is not None and (loop.is_amid_batch or not self._inbox.empty())
@@ -218,8 +218,9 @@ class _ProcessWorker:
                 if loop is not None:
                     loop.flush_if_old()
         except (EOFError, OSError):
-            pass
-        os._exit(1)  # the parent is gone: nobody is left to work for
+            pass  # the parent is gone: nobody is left to work for
+        finally:
+            os._exit(1)
 
     def _take_in(self, message: Any) -> None:
         tag = _wire.tag_of(message)

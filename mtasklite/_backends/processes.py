@@ -34,7 +34,7 @@ from mtasklite._backends._board import Board, size_of
 from mtasklite._backends._channel import make_channel
 from mtasklite._backends._orphan import HAS_LIFELINES
 from mtasklite._backends._process import GRACE_SECONDS, LEAVE_SECONDS, WorkerProcess
-from mtasklite._backends._process_worker import Contract, main
+from mtasklite._backends._process_worker import Assignment, main
 from mtasklite._backends._starting import no_process_starts, undisturbed
 from mtasklite._backends._waiting import make_waiter
 from mtasklite._byvalue import names_in_main
@@ -125,7 +125,7 @@ class ProcessBackend:
             return False
         row = self._free_rows[-1]
         self._board.clear(row)
-        contract = Contract(
+        assignment = Assignment(
             row,
             self._argument_type,
             self._task_timeout is not None,
@@ -139,7 +139,7 @@ class ProcessBackend:
             _parent_ends.add(ours)
             process = self._context.Process(
                 target=main,
-                args=(theirs, self._board, contract, self._lifeline),
+                args=(theirs, self._board, assignment, self._lifeline),
                 name=f"mtasklite-worker-{slot}",
                 daemon=False,  # it may have children of its own
             )
@@ -197,8 +197,11 @@ class ProcessBackend:
             self._overstaying.discard(worker)
             if not worker.is_leaving:
                 del self._by_slot[worker.slot]
-            worker.bury(events)
-            self._free_rows.append(worker.row)
+            try:
+                worker.bury(events)
+            finally:
+                worker.release()
+                self._free_rows.append(worker.row)
 
     def _until_overdue(self, seconds: Optional[float]) -> Optional[float]:
         """Kill what should have ended, and return how long to wait so as to kill the next of these in time."""
@@ -272,15 +275,17 @@ def _shorter(seconds: Optional[float], others: float) -> float:
 
 def _terminate(living: set[WorkerProcess], held: list[Any]) -> None:
     """End processes at once, with SIGTERM, or SIGKILL if that is not enough, and give back what they held."""
-    ending = list(living)  # a daemon thread may be at work with them while the interpreter exits
-    for worker in ending:
-        worker.process.terminate()
+    ending = list(living)
     end = time.monotonic() + GRACE_SECONDS
+    with suppress(ValueError):  # a daemon thread is at work with them while the interpreter exits, and has buried one
+        for worker in ending:
+            worker.process.terminate()
+        for worker in ending:
+            worker.process.join(max(0.0, end - time.monotonic()))
     for worker in ending:
-        worker.process.join(max(0.0, end - time.monotonic()))
-    for worker in ending:
-        worker.process.kill()
-        worker.reap()
+        with suppress(ValueError):
+            worker.process.kill()
+            worker.reap()
         worker.release()
     living.clear()
     with no_process_starts():

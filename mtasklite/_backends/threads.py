@@ -148,8 +148,11 @@ class ThreadBackend:
 
     def start(self, slot: int) -> bool:
         worker = _Worker(slot, self._workers[slot], self._argument_type, self._task_timeout, self._events)
+        try:
+            worker.thread.start()
+        except RuntimeError as error:
+            raise OSError(str(error)) from error  # as where there is no process left
         self._by_slot[slot] = worker
-        worker.thread.start()
         return True
 
     def send(self, slot: int, batch: Batch) -> Receipt:

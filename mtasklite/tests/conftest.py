@@ -20,7 +20,19 @@ LEAVE_SECONDS = 5.0
 """How long what a test leaves may take to go away before the test fails."""
 
 
-SLOW_FILES = ("docs", "endings", "interrupts", "leaks", "main_classes", "orphans", "places", "soak", "storm")
+SLOW_FILES = (
+    "docs",
+    "endings",
+    "interrupts",
+    "leaks",
+    "main_classes",
+    "orphans",
+    "notebook",
+    "places",
+    "soak",
+    "storm",
+    "ways_to_run",
+)
 SLOW = (
     *(f"test_{name}.py" for name in SLOW_FILES),
     "test_many_",

@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Any, Optional
 
 import psutil
+import pytest
 
 import mtasklite
 from mtasklite.tests.workers import LIMIT_SECONDS, is_gone, wait_until
 
 LEAVE_SECONDS = 10.0
 """How long what a program leaves may take to go away: typically one second, two where the parent was killed."""
+
+QUICK = ("inline", "threads", "fork")
+"""Places where workers start within milliseconds; what the others show is mostly the same."""
 
 PRELUDE = """\
 import contextlib, itertools, os, signal, sys, threading, time
@@ -40,6 +44,11 @@ def wait_for(name):
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests were started with
 """
+
+
+def by_speed(names: Iterable[str]) -> list[Any]:
+    """Return names of places as parameters of tests, with those that take their time to start marked as slow."""
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 class Program:

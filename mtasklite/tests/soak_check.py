@@ -60,7 +60,7 @@ class _PoolCheck:
             isinstance(error, WorkerInitError) and may_fail_to_start(self._plan, self._evidence)
         ):
             found.append(f"leaving the block raised {error!r}")
-        return found + self._of_workers()
+        return found + self._of_workers() + self._of_late_work()
 
     def _of_makings(self) -> list[str]:
         """A constructor's failure must have been reported, if all went to its end."""
@@ -100,9 +100,15 @@ class _PoolCheck:
         mine = {who: n for who, n in self._evidence.presence.items() if who[0] == self._plan.number}
         return [pid for (_, pid, _), n_present in mine.items() if n_present and pid not in ended]
 
+    def _of_late_work(self) -> list[str]:
+        """What was running must have been let finish, unless it was late, or cut off."""
+        if self._plan.join_timeout is not None or self._plan.task_timeout is not None:
+            return []
+        late = [line for line in self._evidence.lines[self._plan.number] if line.time > self._record.ended_at]
+        return [f"it was still at work after its end: {line}" for line in late]
+
     def _starts(self) -> list[Line]:
-        own = (lines for key, lines in self._evidence.starts.items() if key[0] == self._plan.number)
-        return [line for lines in own for line in lines]
+        return [line for line in self._evidence.lines[self._plan.number] if line.what == "start"]
 
 
 def _tells_of(slot: int, warning: str) -> bool:

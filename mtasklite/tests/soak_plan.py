@@ -268,8 +268,12 @@ class _PoolDrawing:
             fates=self._draw_fates(n_items),
             end="break" if end in self._skip else end,
             n_taken=n_taken,
-            pause=draw.uniform(0, draw.choice((0.002, 0.05))) if draw.random() < 0.4 and n_items <= 80 else 0.0,
+            pause=self._draw_pause(n_items) if draw.random() < (0.7 if self._is_long else 0.3) else 0.0,
         )
+
+    def _draw_pause(self, n_items: int) -> float:
+        """Draw what the consumer takes for each outcome: seconds in all, sometimes long enough for a kill."""
+        return self._draw.uniform(0, self._draw.choice((0.1, 1, 4))) / max(5, n_items)
 
     def _draw_fates(self, n_items: int) -> dict[int, Fate]:
         draw = self._draw

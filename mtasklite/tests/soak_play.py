@@ -157,6 +157,7 @@ def _run_pool(plan: PoolPlan, journal: Journal, record: PoolRecord) -> None:
         record.trace = traceback.format_exc()
         record.error = error.with_traceback(None)
     _note_end(consumers[-1], record)
+    record.ended_at = time.monotonic()
     if consumers[-1].open_results is not None:
         consumers[-1].expect_closed()
 

@@ -10,8 +10,12 @@ from mtasklite import WorkerDiedError
 from mtasklite.tests.soak_plan import DEADLY, Round
 from mtasklite.tests.soak_work import EXIT_CODES, Line
 
-UNSENT_SECONDS = 1.0
+UNSENT_SECONDS = 0.4
 """How old a finished result may be that a death takes along: promised are 10 ms, the rest is for a busy machine."""
+
+SENT_SECONDS = 0.06
+"""A result has surely been sent once its worker went on to another item so long after it was ready: 10 ms are promised,
+and all times are the worker's own, so that a busy machine can only make them longer."""
 
 Key = tuple[int, int, int]
 
@@ -48,12 +52,22 @@ class UseRecord:
 
 @dataclass
 class PoolRecord:
-    """What was seen of one pool; the error is that of leaving its block."""
+    """What was seen of one pool.
+
+    Attributes:
+        uses: What was seen of each use.
+        error: What leaving its block raised.
+        warnings: What was warned of in the consumer's thread.
+        slowest_end: Seconds that the slowest end of a use, or of the pool, took.
+        ended_at: When all was over.
+        trace: The traceback of the error.
+    """
 
     uses: list[UseRecord] = field(default_factory=list)
     error: Optional[BaseException] = None
     warnings: list[str] = field(default_factory=list)
     slowest_end: float = 0.0
+    ended_at: float = float("inf")
     trace: str = ""
 
 
@@ -72,6 +86,7 @@ class Evidence:
     """What the journal and the killer tell about a round.
 
     Attributes:
+        lines: The lines of each pool.
         starts: The lines of each item's starts.
         ends: When each item was done, by item and process.
         failed_makings: The slots, by pool, in which a constructor was begun that was to fail.
@@ -81,9 +96,12 @@ class Evidence:
     """
 
     def __init__(self, plan: Round, record: RoundRecord) -> None:
+        self.lines: dict[int, list[Line]] = defaultdict(list)
         self.starts: dict[Key, list[Line]] = defaultdict(list)
         self.ends: dict[tuple[Key, int], float] = {}
-        self.last: dict[int, float] = {}
+        self._last: dict[int, float] = {}
+        self._last_end: dict[int, float] = {}
+        self._end_before_start: dict[int, float] = {}  # the last end that another start came after
         self.by_worker: Counter[tuple[int, int]] = Counter()
         self.presence: Counter[tuple[int, int, int]] = Counter()  # by pool, process, thread
         self.failed_makings: dict[int, set[int]] = defaultdict(set)
@@ -96,12 +114,14 @@ class Evidence:
         self.n_killed_unstarted = sum(killed.pid not in started for killed in record.kills)
 
     def _note(self, line: Line) -> None:
-        self.last[line.pid] = line.time
+        self.lines[line.pool].append(line)
+        self._last[line.pid] = line.time
         if line.what == "start":
             self.starts[line.key].append(line)
             self.by_worker[line.pid, line.thread] += 1
+            self._end_before_start[line.pid] = self._last_end.get(line.pid, 0.0)
         elif line.what == "end":
-            self.ends[line.key, line.pid] = line.time
+            self.ends[line.key, line.pid] = self._last_end[line.pid] = line.time
         elif line.what == "make":
             self.failed_makings[line.pool].add(line.index)
         else:
@@ -109,7 +129,7 @@ class Evidence:
 
     def _note_deaths(self, plan: Round, record: RoundRecord) -> None:
         for killed in record.kills:
-            self.deaths[killed.pid] = max(killed.time, self.last.get(killed.pid, 0.0)), {EXIT_CODES["sigkill"]}
+            self.deaths[killed.pid] = max(killed.time, self._last.get(killed.pid, 0.0)), {EXIT_CODES["sigkill"]}
         for key, lines in self.starts.items():
             pool = plan.pools[key[0]]
             kind = pool.uses[key[1]].fate(key[2]).kind
@@ -125,7 +145,8 @@ class Evidence:
         if last is not None and last.pid in self.deaths:
             died_at, codes = self.deaths[last.pid]
             ended_at = self.ends.get((key, last.pid), died_at)
-            # What is large is sent for as long as the consumer lets it.
-            return error.exitcode in codes and (has_large or died_at - ended_at <= UNSENT_SECONDS)
+            if error.exitcode not in codes or self._end_before_start[last.pid] - ended_at > SENT_SECONDS:
+                return False
+            return has_large or died_at - ended_at <= UNSENT_SECONDS  # to send what is large may take any time
         self.n_unseen -= 1
         return self.n_unseen >= 0 and error.exitcode == EXIT_CODES["sigkill"]

@@ -239,13 +239,14 @@ def test_exit_that_raises_leaves_nothing_where_warnings_are_errors(process_kwarg
     assert everyone() == before
 
 
+@pytest.mark.parametrize("seconds", [0, 0.4])
 @pytest.mark.parametrize("how", ["os._exit", "SIGKILL"])
-def test_death_while_being_left_loses_nothing(process_kwargs, how):
-    """A worker that dies in its `__exit__` has sent all that it had before."""
+def test_death_while_being_left_loses_nothing(process_kwargs, how, seconds):
+    """A worker that dies in its `__exit__` was made, also if it was told to leave before it was, and lost nothing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        pool = Pool(Troubled("__exit__", how), **process_kwargs)
-        assert list(pool(range(10))) == list(range(10))
+        several = [Troubled("__exit__", how), Troubled("__exit__", how, seconds=seconds)]
+        assert list(Pool(several, **process_kwargs)(range(10))) == list(range(10))
 
 
 @others_are_warned_of

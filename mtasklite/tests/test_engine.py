@@ -553,6 +553,17 @@ def test_item_at_which_its_worker_died_fails():
     assert str(error) == "worker 0 died at item 2: SIGKILL"
 
 
+def test_item_that_could_not_be_sent_keeps_its_error_when_its_worker_died():
+    """The death of a worker that held an empty value in its place is not what became of the item."""
+    bench = Bench(range(2))
+    want = bench.engine.next_want()
+    bench.engine.feed([0])
+    error = FailedError("not pickled")
+    bench.engine.on_sent(0, bench.engine.cut(want), Receipt(1, {0: error}))
+    bench.lose(current=0)
+    assert bench.take_all() == [error]
+
+
 def test_item_index_counts_from_the_start_of_the_iteration():
     """The index in the error is the item's place in this input."""
     bench = Bench(["a", "b"], first=100)

@@ -6,15 +6,19 @@ import contextlib
 import gc
 import os
 import signal
+import sys
 import threading
 import time
+import uuid
+from functools import partial
+from pathlib import Path
 
 import multiprocess
 import pytest
 
 from mtasklite import Pool, PoolClosedError, WorkerDiedError, delayed_init
 from mtasklite._backends import _starting
-from mtasklite._backends._channel import SocketParentEnd
+from mtasklite._backends._channel import SocketParentEnd, SocketWorkerEnd
 from mtasklite.tests import workers
 
 METHODS = ["fork", "spawn"]
@@ -113,7 +117,7 @@ def test_pool_is_usable_after_a_signal_handler_raised(method):
         assert time.monotonic() - started_at < 30, "waited for what the interrupted iteration ran"
 
 
-@pytest.mark.parametrize("place", ["push", "_drop_sent", "receive", "_divide"])
+@pytest.mark.parametrize("place", ["push", "receive", "_divide"])
 @pytest.mark.parametrize("n_before", [0, 5])
 def test_pool_is_usable_after_an_exception_amid_a_message(monkeypatch, place, n_before):
     """Wherever in the exchange a signal handler raises, no half of a message reaches the next iteration."""
@@ -121,11 +125,11 @@ def test_pool_is_usable_after_an_exception_amid_a_message(monkeypatch, place, n_
     n_left = [n_before]
 
     def interrupted(*args):
-        result = original(*args) if place != "_drop_sent" else None
+        result = original(*args)
         n_left[0] -= 1
         if n_left[0] == -1:
             raise TooLateError
-        return original(*args) if place == "_drop_sent" else result
+        return result
 
     with Pool(workers.identity, 2, chunk_size=4) as pool:
         list(pool(range(10)))
@@ -204,6 +208,89 @@ def test_exit_that_does_not_end_is_cut_off_at_the_limit(parallel_kwargs, max_tas
         with Pool(lingering, task_timeout=0.5, max_tasks_per_child=max_tasks, **parallel_kwargs) as pool:
             assert list(pool(range(8))) == list(range(8))
     assert time.monotonic() - started_at < workers.LIMIT_SECONDS / 2
+
+
+def _exit_and_tell(item, folder, codes):
+    if item == 3:
+        Path(folder, uuid.uuid4().hex).touch()
+        sys.exit(*codes)
+    return item
+
+
+@pytest.mark.parametrize("codes", [(), (0,), (False,), (256,), (3,)], ids=repr)
+def test_item_that_exits_with_any_code_runs_once(process_kwargs, codes, tmp_path):
+    """An exit that looks like an end in good order is a death at its item too."""
+    worker = partial(_exit_and_tell, folder=tmp_path, codes=codes)
+    results = list(Pool(worker, exception_behavior="ignore", **process_kwargs)(range(9)))
+    assert isinstance(results[3], WorkerDiedError)
+    assert "at item 3: it raised SystemExit" in str(results[3])
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "dup"), reason="the platform has no such descriptors")
+def test_workers_start_where_very_many_files_are_open(process_kwargs):
+    """A descriptor whose number is too high for `select` is no obstacle."""
+    held = []
+    try:
+        with contextlib.suppress(OSError):
+            held.extend(os.dup(0) for _ in range(1100))
+        if len(held) < 1100:
+            pytest.skip("the limit of open files is too low here")
+        assert list(Pool(workers.square, **process_kwargs)(range(5))) == [0, 1, 4, 9, 16]
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+
+
+def test_worker_whose_attendant_fails_dies(monkeypatch):
+    """A worker that cannot be spoken to any more, for want of memory say, is a dead one, and nobody waits for it."""
+    receive = SocketWorkerEnd.receive
+
+    def fail_on_large(end):
+        message = receive(end)
+        if len(message) > 1 << 20:
+            raise MemoryError
+        return message
+
+    monkeypatch.setattr(SocketWorkerEnd, "receive", fail_on_large)
+    items = [1, bytes(2 << 20), 3]
+    results = list(Pool(workers.type_name, 2, exception_behavior="ignore", start_method="fork")(items))
+    assert [type(result) for result in results] == [str, WorkerDiedError, str]
+
+
+def test_message_that_a_crash_has_spoilt_is_a_death(monkeypatch):
+    """What cannot be read of a worker's messages ends the worker, not the iteration."""
+    receive, n_left = SocketParentEnd.receive, [6]
+
+    def spoil(end):
+        messages = receive(end)
+        n_left[0] -= bool(messages)
+        return [b"R\x80\x05spoilt"] if messages and n_left[0] == 0 else messages
+
+    monkeypatch.setattr(SocketParentEnd, "receive", spoil)
+    results = list(Pool(workers.identity, 2, exception_behavior="ignore", chunk_size=4)(range(50)))
+    assert n_left[0] <= 0
+    assert len(results) == 50
+    assert all(result == number or isinstance(result, WorkerDiedError) for number, result in enumerate(results))
+
+
+def test_thread_that_cannot_be_replaced_costs_no_result(monkeypatch):
+    """A system that has no thread left for a replacement costs that worker, as with processes."""
+    start, n_started = threading.Thread.start, []
+
+    def start_two(thread):
+        if thread.name.startswith("mtasklite"):
+            n_started.append(thread)
+            if len(n_started) > 2:
+                raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_two)
+    pool = Pool(workers.trouble, 2, use_threads=True, exception_behavior="ignore")
+    with pytest.warns(RuntimeWarning, match="can't start new thread"):
+        results = list(pool([0, SystemExit(3), *range(2, 40)]))
+    assert isinstance(results[1], WorkerDiedError)
+    assert [result for result in results if isinstance(result, int)] == [0, *range(2, 40)]
 
 
 def test_pool_that_is_collected_amid_a_start_blocks_nothing(monkeypatch):

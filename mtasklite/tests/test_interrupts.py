@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from mtasklite.tests.programs import Program, script
+from mtasklite.tests.programs import Program, by_speed, script
 from mtasklite.tests.workers import PARALLEL, PROCESSES, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the platform has no process groups")
@@ -41,7 +41,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("kind", list(PARALLEL))
+@pytest.mark.parametrize("kind", by_speed(PARALLEL))
 @pytest.mark.parametrize("block", list(INPUTS))
 def test_interrupt_ends_all_while_the_input_blocks(kind, block, tmp_path):
     """A Ctrl-C reaches an input that blocks in any of the usual ways."""
@@ -80,7 +80,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", list(PROCESSES))
+@pytest.mark.parametrize("method", by_speed(PROCESSES))
 @pytest.mark.parametrize("task", ["loop", "c_code"])
 def test_interrupt_ends_all_while_workers_are_busy(method, task, tmp_path):
     """A Ctrl-C does not wait for workers that compute, not even in C code that holds the interpreter's lock."""
@@ -132,7 +132,7 @@ USES_AT_START = {
 }
 
 
-@pytest.mark.parametrize("kind", list(PARALLEL))
+@pytest.mark.parametrize("kind", by_speed(PARALLEL))
 @pytest.mark.parametrize("use", ["next", "pqdm"])
 def test_interrupt_ends_all_while_workers_are_made(kind, use, tmp_path):
     """A Ctrl-C does not wait for constructors."""
@@ -168,7 +168,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", list(PROCESSES))
+@pytest.mark.parametrize("method", by_speed(PROCESSES))
 @pytest.mark.parametrize("is_stopped", [False, True], ids=["taken", "not_taken"])
 def test_interrupt_ends_all_while_a_big_item_is_sent(method, is_stopped, tmp_path):
     """A Ctrl-C amid 100 MB on their way to a worker, which takes them or not, cuts them off."""
@@ -227,7 +227,7 @@ CLOSES = {
 }
 
 
-@pytest.mark.parametrize("kind", list(PARALLEL))
+@pytest.mark.parametrize("kind", by_speed(PARALLEL))
 @pytest.mark.parametrize("close", list(CLOSES))
 def test_interrupt_ends_all_while_a_pool_is_closed(kind, close, tmp_path):
     """A Ctrl-C ends the waiting for running items."""
@@ -249,7 +249,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", list(PARALLEL))
+@pytest.mark.parametrize("kind", by_speed(PARALLEL))
 def test_interrupt_ends_all_at_any_moment(kind, tmp_path):
     """Workers that are being started, made, told to end: a Ctrl-C that hits that moment leaves none of them."""
     dice = random.Random(20)

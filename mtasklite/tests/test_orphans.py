@@ -9,7 +9,7 @@ import sys
 import psutil
 import pytest
 
-from mtasklite.tests.programs import Program, check_gone, script
+from mtasklite.tests.programs import Program, by_speed, check_gone, script
 from mtasklite.tests.workers import PROCESSES, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the platform has no SIGKILL")
@@ -139,7 +139,7 @@ def workers_of(program, folder):
     return [worker for worker in program.workers() if not (folder / f"child-{worker.pid}").exists()]
 
 
-@pytest.mark.parametrize("method", list(PROCESSES))
+@pytest.mark.parametrize("method", by_speed(PROCESSES))
 @pytest.mark.parametrize("state", list(STATES))
 def test_workers_end_when_their_parent_was_killed(state, method, tmp_path):
     """After SIGKILL of the parent no process is left, whatever the workers were at."""
@@ -150,7 +150,7 @@ def test_workers_end_when_their_parent_was_killed(state, method, tmp_path):
         assert program.err == ""
 
 
-@pytest.mark.parametrize("method", list(PROCESSES))
+@pytest.mark.parametrize("method", by_speed(PROCESSES))
 @pytest.mark.parametrize("state", list(STATES))
 def test_workers_end_when_a_child_holds_the_pipes_of_their_killed_parent(state, method, tmp_path):
     """They need no end of file to notice: another child of the parent may have copies of its descriptors."""
@@ -179,7 +179,7 @@ def test_workers_end_when_their_parent_was_killed_before_they_were_up(is_forking
         check_gone(workers)
 
 
-@pytest.mark.parametrize("method", list(PROCESSES))
+@pytest.mark.parametrize("method", by_speed(PROCESSES))
 @pytest.mark.parametrize("is_forking", [False, True], ids=["alone", "child_holds_the_pipes"])
 def test_workers_end_when_their_parent_was_killed_amid_a_message(is_forking, method, tmp_path):
     """A worker that has got half of a message does not wait for the other half."""
@@ -201,7 +201,7 @@ def test_workers_end_when_their_parent_was_killed_amid_a_message(is_forking, met
         check_gone(workers)
 
 
-@pytest.mark.parametrize("method", list(PROCESSES))
+@pytest.mark.parametrize("method", by_speed(PROCESSES))
 @pytest.mark.parametrize("state", ["idle", "computing"])
 def test_workers_end_when_their_parent_was_terminated(state, method, tmp_path):
     """After SIGTERM of the parent no process is left either."""
@@ -212,7 +212,7 @@ def test_workers_end_when_their_parent_was_terminated(state, method, tmp_path):
         assert program.err == ""
 
 
-@pytest.mark.parametrize("method", list(PROCESSES))
+@pytest.mark.parametrize("method", by_speed(PROCESSES))
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGKILL], ids=["terminated", "killed"])
 def test_no_file_is_left_when_the_parent_was_ended(signal_number, method, tmp_path):
     """After SIGTERM or SIGKILL of the parent no temporary file is left."""
@@ -222,7 +222,7 @@ def test_no_file_is_left_when_the_parent_was_ended(signal_number, method, tmp_pa
         program.check_nothing_left()
 
 
-@pytest.mark.parametrize("method", list(PROCESSES))
+@pytest.mark.parametrize("method", by_speed(PROCESSES))
 def test_workers_are_told_nothing_when_their_parent_stops_for_a_while(method, tmp_path):
     """A parent that is stopped (Ctrl-Z) and goes on finds its workers as they were."""
     code = """

@@ -26,10 +26,12 @@ def make_round(fates=None, workers=("object",), **pool_arguments):
 
 
 def make_record(outcomes=None, starts=range(N_ITEMS), ends=None):
-    """Build what is seen if each item starts in the second of its number, and ends 0.1 s later."""
+    """Build what is seen if an item starts each 0.15 s, and ends 0.1 s later."""
     outcomes = [value(index) for index in range(N_ITEMS)] if outcomes is None else outcomes
-    lines = [Line("start", 0, 0, index, WORKER, WORKER, float(index)) for index in starts]
-    lines += [Line("end", 0, 0, index, WORKER, WORKER, index + 0.1) for index in (starts if ends is None else ends)]
+    lines = [Line("start", 0, 0, index, WORKER, WORKER, 0.15 * index) for index in starts]
+    lines += [
+        Line("end", 0, 0, index, WORKER, WORKER, 0.15 * index + 0.1) for index in (starts if ends is None else ends)
+    ]
     lines.sort(key=lambda line: line.time)
     return RoundRecord([PoolRecord([UseRecord(outcomes, n_read=N_ITEMS, most_ahead=2)])], lines)
 
@@ -75,7 +77,7 @@ def test_error_that_was_injected_is_permitted(kind, error):
 def test_item_that_a_kill_struck_may_be_lost():
     """A kill from outside may cost what the worker was at, and what it had finished just before."""
     record = make_record([value(0), value(1), died(2), died(3)], ends=[0, 1, 2])
-    record.kills = [Killed(WORKER, 3.05)]
+    record.kills = [Killed(WORKER, 0.46)]
     assert find_breaches(make_round(), record) == []
 
 
@@ -179,8 +181,15 @@ def test_value_of_an_item_that_was_to_fail_is_a_breach():
 def test_result_lost_long_after_it_was_ready_is_a_breach():
     """A kill takes along what was finished an instant before, and nothing older."""
     record = make_record([value(0), died(1), value(2), value(3)])
-    record.kills = [Killed(WORKER, 1.1 + UNSENT_SECONDS + 0.5)]
+    record.kills = [Killed(WORKER, 0.25 + UNSENT_SECONDS + 0.5)]
     assert "item 1" in " ".join(find_breaches(make_round(), record))
+
+
+def test_result_lost_after_its_worker_went_on_is_a_breach():
+    """What was ready 10 ms before another item was begun had been sent."""
+    record = make_record([value(0), died(1), value(2), died(3)], ends=[0, 1, 2])
+    record.kills = [Killed(WORKER, 0.46)]
+    assert "item 1" in " ".join(find_breaches(make_round({0: Fate("large", size=1)}), record))
 
 
 def test_wrong_exit_code_is_a_breach():
@@ -216,10 +225,10 @@ def test_what_is_left_of_a_round_is_a_breach(doctored):
 
 
 @pytest.mark.parametrize(
-    "doctored", [{"slowest_end": END_SECONDS + 1}, {"warnings": ["of what?"]}, {"error": OSError()}]
+    "doctored", [{"slowest_end": END_SECONDS + 1}, {"warnings": ["of what?"]}, {"error": OSError()}, {"ended_at": 0.5}]
 )
 def test_wrong_end_of_a_pool_is_a_breach(doctored):
-    """A pool that does not come to its end, warns, or raises when it is left is noticed."""
+    """A pool that is slow to end, warns, raises when it is left, or is at work after its end is noticed."""
     record = make_record()
     record.pools[0] = replace(record.pools[0], **doctored)
     assert len(find_breaches(make_round(), record)) == 1

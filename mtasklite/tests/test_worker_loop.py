@@ -436,6 +436,20 @@ def test_outcome_that_cannot_be_kept_is_sent_before_the_next_item(make_bench, is
     assert bench.outcomes() == [(10, 1), (11, 2), (12, 3)]
 
 
+def test_nothing_is_kept_after_an_outcome_that_could_not_be(make_bench):
+    """An outcome that is missing in the journal is sent before the next is kept, which would take its place there."""
+    error, seen = ValueError("not unpickled"), []
+
+    def call(bench, item):
+        seen.append((list(journal.kept), len(bench.runs)))
+        return item
+
+    journal = Journal(can_pack=lambda outcome: outcome is not error)
+    bench = make_bench(call, keeper=journal)
+    bench.loop.work(10, ["a", None, "c", "d"], {1: error})
+    assert seen == [([], 0), ([], 1), ([("c", False)], 1)]
+
+
 # ---- being held
 
 

@@ -649,11 +649,11 @@ def _start_child(how):
 class Troubled:
     """Makes `trouble` in its ``__init__``, ``__enter__`` or ``__exit__``; tells which instance it is.
 
-    With a `folder` only from the second instance on.
+    With a `folder` only from the second instance on. It takes some `seconds` to be made.
     """
 
-    def __init__(self, place, how, folder=None):
-        self.token = uuid.uuid4().hex
+    def __init__(self, place, how, folder=None, seconds=0):
+        self.token = nap(uuid.uuid4().hex, seconds)
         self.place = place
         self.how = how
         if folder is not None:
