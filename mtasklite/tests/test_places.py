@@ -183,8 +183,10 @@ def test_pools_are_nested_three_deep():
 @needs_fork
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("is_amid", [False, True], ids=["before", "amid_an_iteration"])
-def test_forked_child_has_pools_of_its_own(process_kwargs, is_amid):
+@pytest.mark.parametrize("method", ["fork", "spawn"])  # the server of forkserver is its parent's alone
+def test_forked_child_has_pools_of_its_own(method, is_amid):
     """In a child by `os.fork` a new pool works, and an iteration of the parent goes on unharmed."""
+    process_kwargs = workers.PROCESSES[method]
     results = Pool(workers.square, **process_kwargs)(range(300))
     first = [next(results)] if is_amid else []
     child = os.fork()
