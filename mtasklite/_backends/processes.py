@@ -171,6 +171,13 @@ class ProcessBackend:
 
     def poll(self, seconds: Optional[float]) -> list[Event]:
         self._check_ours()
+        try:
+            return self._poll(seconds)
+        except Exception:
+            self._check_ours()  # the exit of the interpreter may have ended all of it amid this
+            raise
+
+    def _poll(self, seconds: Optional[float]) -> list[Event]:
         events: list[Event] = []
         for worker, is_dead in self._waiter.wait(self._until_overdue(seconds)):
             if worker not in self._living:

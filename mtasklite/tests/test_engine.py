@@ -553,6 +553,15 @@ def test_item_at_which_its_worker_died_fails():
     assert str(error) == "worker 0 died at item 2: SIGKILL"
 
 
+def test_outcomes_that_a_dead_worker_left_say_nothing_of_its_speed():
+    """What is read from the journal of a dead worker has no time with it, and counts as done all the same."""
+    bench = Bench(range(1))
+    bench.supply()
+    bench.engine.on_run(Run(0, 0, [done(0)], {}, busy_seconds=-1.0))
+    assert bench.slots[0].pace.seconds_per_item is None
+    assert bench.take_all() == [done(0)]
+
+
 def test_item_that_could_not_be_sent_keeps_its_error_when_its_worker_died():
     """The death of a worker that held an empty value in its place is not what became of the item."""
     bench = Bench(range(2))
