@@ -50,6 +50,9 @@ THOROUGH_FILES = (
 THOROUGH = ("spawn", "forkserver")
 """Files of tests of faults, and the places of which they are left to the command with ``--thorough``."""
 
+ALL_THOROUGH_FILES = ("endings", "interrupts", "orphans", "places", "ways_to_run")
+"""Files of tests that start whole programs, and that are left to it altogether."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as slow what the quick run on the other Pythons leaves out."""
@@ -57,6 +60,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         is_thorough = item.path.stem[len("test_") :] in THOROUGH_FILES and any(
             place in item.nodeid for place in THOROUGH
         )
+        is_thorough = is_thorough or item.path.stem[len("test_") :] in ALL_THOROUGH_FILES
         if is_thorough:
             item.add_marker(pytest.mark.thorough)
         if is_thorough or any(part in item.nodeid for part in SLOW):

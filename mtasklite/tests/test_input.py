@@ -16,7 +16,7 @@ from mtasklite import Pool, PoolClosedError
 from mtasklite.processes import pqdm
 from mtasklite.tests import workers
 from mtasklite.tests.programs import by_speed
-from mtasklite.tests.workers import everyone
+from mtasklite.tests.workers import everyone, wait_until
 
 
 @pytest.fixture(params=by_speed(workers.ALL))
@@ -69,9 +69,9 @@ def test_input_that_raises_what_is_no_exception_ends_the_iteration(pool_kwargs, 
         taken, caught = _take(pool(workers.raise_after(7, error)))
         assert caught is error
         assert taken == [item * item for item in range(len(taken))]
-        assert is_entered or everyone() == before
+        wait_until(lambda: is_entered or everyone() == before)
         assert list(pool([3])) == [9]
-    assert everyone() == before
+    wait_until(lambda: everyone() == before)
 
 
 def test_input_that_raises_at_once_gives_no_result(pool_kwargs):
