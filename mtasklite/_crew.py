@@ -7,6 +7,7 @@ from typing import Callable, Optional
 from mtasklite._backends.base import Backend
 from mtasklite._messages import Event, InitFailed
 from mtasklite._slots import Slot
+from mtasklite.errors import WorkerInitError
 
 
 class Crew:
@@ -39,6 +40,7 @@ class Crew:
 
         Raises:
             OSError: The system has no process or descriptor left for another one.
+            WorkerInitError: The process that should have forked it is gone.
         """
         if self.backend is None:
             self.backend = self._make_backend()
@@ -58,7 +60,7 @@ class Crew:
         for index in sorted(self.vacant):
             try:
                 self._start_in(index)
-            except OSError as error:
+            except (OSError, WorkerInitError) as error:
                 self.vacant.discard(index)
                 failures.append(InitFailed(index, error))
         return failures

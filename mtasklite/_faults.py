@@ -7,6 +7,11 @@ from typing import Optional
 from mtasklite._messages import Lost
 from mtasklite.errors import RemoteTraceback, TaskTimeoutError, WorkerDiedError, WorkerInitError, text_of
 
+GUARD_HINT = (
+    "a script that starts workers by spawn or forkserver must do so under"
+    ' `if __name__ == "__main__":`, for each worker imports it'
+)
+
 
 def init_error(slot: int, cause: BaseException, is_any_left: bool) -> WorkerInitError:
     """Return the error of a worker that could not be made, raised from what its constructor raised."""

@@ -16,7 +16,7 @@ from mtasklite._backends._channel import Message, ParentEnd
 from mtasklite._backends._journal import read_journal
 from mtasklite._backends._starting import no_process_starts
 from mtasklite._backends._waiting import Waiter
-from mtasklite._faults import death_in_making_error, late_exit_error, late_init_error
+from mtasklite._faults import GUARD_HINT, death_in_making_error, late_exit_error, late_init_error
 from mtasklite._frames import is_ours
 from mtasklite._messages import CONSTRUCTING, LEAVING, NOWHERE, Event, ExitFailed, InitFailed, Lost, Ready, Run
 from mtasklite._worker import AT, hold
@@ -250,8 +250,7 @@ class WorkerProcess:
 
     def _death_error(self, exitcode: Optional[int], reason: str, traceback: Optional[str]) -> WorkerDiedError:
         if self._worker is not None and not self._has_greeted:
-            reason += "; a script that starts workers by spawn or forkserver must do so under"
-            reason += ' `if __name__ == "__main__":`, for each worker imports it'
+            reason += f"; {GUARD_HINT}"
         return death_in_making_error(self.slot, reason, exitcode, traceback)
 
     def release(self) -> None:

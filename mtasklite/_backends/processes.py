@@ -38,6 +38,7 @@ from mtasklite._backends._process_worker import Assignment, main
 from mtasklite._backends._starting import no_process_starts, undisturbed
 from mtasklite._backends._waiting import make_waiter
 from mtasklite._byvalue import names_in_main
+from mtasklite._faults import GUARD_HINT, death_in_making_error, init_error
 from mtasklite._interrupts import interrupts_put_off
 from mtasklite._messages import LEAVING, NOWHERE, Batch, Event, Receipt
 from mtasklite._worker import AT, SINCE
@@ -91,7 +92,7 @@ class ProcessBackend:
         self._context = multiprocess.get_context(start_method)
         method = self._context.get_start_method()
         self._is_forking = method == "fork"
-        if method == "spawn" and os.name == "posix":
+        if not self._is_forking and os.name == "posix":
             # Not amid the first start, where it would unblock SIGINT.
             multiprocess.resource_tracker.ensure_running()
         self._waiter = make_waiter(multiprocess.connection.wait)
@@ -145,6 +146,10 @@ class ProcessBackend:
             )
             try:
                 process.start()
+            except (EOFError, ConnectionError):  # newer Pythons import `__main__` in the forkserver
+                ours.close()
+                death = death_in_making_error(slot, f"the forkserver ended; {GUARD_HINT}")
+                raise init_error(slot, death, is_any_left=False) from death
             except BaseException:
                 ours.close()
                 raise

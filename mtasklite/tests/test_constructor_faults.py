@@ -47,9 +47,10 @@ others_are_warned_of = pytest.mark.filterwarnings("ignore:worker:RuntimeWarning"
 
 
 @others_are_warned_of
-def test_constructor_that_hangs_everywhere_is_worker_init_error(parallel_kwargs):
-    """When no worker can be made within `task_timeout`, that is raised from a `TaskTimeoutError`."""
-    pool = Pool(Troubled("__init__", "wait"), exception_behavior="ignore", task_timeout=LIMIT, **parallel_kwargs)
+@pytest.mark.parametrize("place", MADE_OR_ENTERED)
+def test_constructor_that_hangs_everywhere_is_worker_init_error(parallel_kwargs, place):
+    """When no worker can be made, and entered, within `task_timeout`, that is raised from a `TaskTimeoutError`."""
+    pool = Pool(Troubled(place, "wait"), exception_behavior="ignore", task_timeout=LIMIT, **parallel_kwargs)
     with pytest.raises(WorkerInitError) as caught:
         list(pool(range(10)))
     assert type(caught.value.__cause__) is TaskTimeoutError
@@ -77,15 +78,6 @@ def test_constructor_that_hangs_is_stopped_however_it_does(process_kwargs, how):
     with pytest.raises(WorkerInitError):
         list(pool(range(10)))
     assert everyone() == before
-
-
-@others_are_warned_of
-def test_entering_that_hangs_everywhere_is_worker_init_error(parallel_kwargs):
-    """An `__enter__` that hangs counts as a constructor that does."""
-    pool = Pool(Troubled("__enter__", "wait"), exception_behavior="ignore", task_timeout=LIMIT, **parallel_kwargs)
-    with pytest.raises(WorkerInitError) as caught:
-        list(pool(range(10)))
-    assert type(caught.value.__cause__) is TaskTimeoutError
 
 
 @pytest.mark.parametrize("place", MADE_OR_ENTERED)

@@ -335,3 +335,21 @@ def test_interrupt_leaves_nothing_at_any_line(kind, tmp_path):
     with Program(tmp_path, script(tmp_path, AT_ANY_LINE, KWARGS=PARALLEL[kind])) as program:
         program.end(100)
         assert program.out == ""
+
+
+NOTED_MASKS = """
+if __name__ == "__main__":
+    noted, set_mask = [], signal.pthread_sigmask
+    signal.pthread_sigmask = lambda how, signals: (noted.append(how.name), set_mask(how, signals))[1]
+    list(Pool(abs, **KWARGS)([1]))
+    assert "SIG_BLOCK" in noted
+    for one, next_one in zip(noted, noted[1:]):
+        assert (one, next_one) != ("SIG_BLOCK", "SIG_BLOCK"), noted
+"""
+
+
+@pytest.mark.parametrize("method", by_speed(PROCESSES))
+def test_nothing_lets_an_interrupt_through_amid_the_first_start(method, tmp_path):
+    """What `multiprocess` starts once, and unblocks SIGINT for, runs before the first worker does."""
+    with Program(tmp_path, script(tmp_path, NOTED_MASKS, KWARGS=PROCESSES[method])) as program:
+        program.check_quiet()

@@ -140,12 +140,15 @@ def workers_of(program, folder):
 
 
 @pytest.mark.parametrize("method", by_speed(PROCESSES))
-@pytest.mark.parametrize("state", list(STATES))
-def test_workers_end_when_their_parent_was_killed(state, method, tmp_path):
-    """After SIGKILL of the parent no process is left, whatever the workers were at."""
+@pytest.mark.parametrize(
+    ("signal_number", "state"),
+    [*((signal.SIGKILL, state) for state in STATES), (signal.SIGTERM, "idle"), (signal.SIGTERM, "computing")],
+)
+def test_workers_end_when_their_parent_was_ended(signal_number, state, method, tmp_path):
+    """After SIGKILL or SIGTERM of the parent no process is left, whatever the workers were at."""
     code = HEAD + STATES[state]
     with Program(tmp_path, script(tmp_path, code, KWARGS=PROCESSES[method], IS_FORKING=False)) as program:
-        end_by(signal.SIGKILL, program)
+        end_by(signal_number, program)
         program.check_no_process_left()
         assert program.err == ""
 
@@ -199,17 +202,6 @@ def test_workers_end_when_their_parent_was_killed_amid_a_message(is_forking, met
             wait_until_asleep(worker.pid)  # amid reading, one of them
         end_by(signal.SIGKILL, program)
         check_gone(workers)
-
-
-@pytest.mark.parametrize("method", by_speed(PROCESSES))
-@pytest.mark.parametrize("state", ["idle", "computing"])
-def test_workers_end_when_their_parent_was_terminated(state, method, tmp_path):
-    """After SIGTERM of the parent no process is left either."""
-    code = HEAD + STATES[state]
-    with Program(tmp_path, script(tmp_path, code, KWARGS=PROCESSES[method], IS_FORKING=False)) as program:
-        end_by(signal.SIGTERM, program)
-        program.check_no_process_left()
-        assert program.err == ""
 
 
 @pytest.mark.parametrize("method", by_speed(PROCESSES))
