@@ -43,27 +43,18 @@ SLOW = (
 )
 """Parts of the names of tests that take seconds, or that repeat with another start method what spawn has shown."""
 
-THOROUGH_FILES = (
-    *("chains", "constructor_faults", "endings", "input", "interrupts", "leaks", "orphans", "places"),
-    *("serialization_faults", "storm", "timeouts", "ways_to_run", "worker_death", "worker_death_reports"),
+FAULT_FILES = (
+    *("chains", "constructor_faults", "input", "serialization_faults", "timeouts"),
+    *("worker_death", "worker_death_reports"),
 )
-THOROUGH = ("spawn", "forkserver")
-"""Files of tests of faults, and the places of which they are left to the command with ``--thorough``."""
-
-ALL_THOROUGH_FILES = ("endings", "interrupts", "orphans", "places", "ways_to_run")
-"""Files of tests that start whole programs, and that are left to it altogether."""
+"""Files of tests of faults, which are slow where workers are."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as slow what the quick run on the other Pythons leaves out."""
     for item in items:
-        is_thorough = item.path.stem[len("test_") :] in THOROUGH_FILES and any(
-            place in item.nodeid for place in THOROUGH
-        )
-        is_thorough = is_thorough or item.path.stem[len("test_") :] in ALL_THOROUGH_FILES
-        if is_thorough:
-            item.add_marker(pytest.mark.thorough)
-        if is_thorough or any(part in item.nodeid for part in SLOW):
+        is_slow = any(part in item.nodeid for part in SLOW)
+        if is_slow or (item.path.stem[len("test_") :] in FAULT_FILES and "spawn" in item.nodeid):
             item.add_marker(pytest.mark.slow)
 
 

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
+from mtasklite._cpus import available_cpus
+
 N_ELEM_VARIABLE = "MTASKLITE_TEST_N_ELEM"
 """The environment variable through which the tests learn of `--n_elem`."""
 
-NEEDED = ("pytest", "pytest_timeout", "hypothesis", "psutil")
+NEEDED = ("pytest", "pytest_timeout", "xdist", "hypothesis", "psutil", "jupyter_client", "ipykernel")
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -23,13 +25,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         "--n_elem", type=int, default=10, help="input items for the tests that run over a matrix (default: 10)"
     )
     parser.add_argument(
-        "--thorough",
-        action="store_true",
-        help="repeat all tests of faults under spawn and forkserver: 9 minutes, not 4",
+        "--jobs",
+        type=int,
+        default=available_cpus() + 1,
+        help="processes that run tests at once, which mostly wait (default: the CPUs and one; 0: this process)",
     )
     args, pytest_args = parser.parse_known_args(argv)
-    if not args.thorough:
-        pytest_args = ["-m", "not thorough", *pytest_args]
     if args.n_elem < 1:
         parser.error(f"`--n_elem` must be at least 1 but got: {args.n_elem}")
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
@@ -40,7 +41,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
     os.environ[N_ELEM_VARIABLE] = str(args.n_elem)
     tests = Path(__file__).parent
-    return int(pytest.main(["-c", str(tests / "pytest.ini"), str(tests), *pytest_args]))
+    return int(pytest.main(["-c", str(tests / "pytest.ini"), str(tests), "-n", str(args.jobs), *pytest_args]))
 
 
 if __name__ == "__main__":

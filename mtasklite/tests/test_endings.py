@@ -237,7 +237,6 @@ def test_exit_handler_may_use_a_pool_or_is_refused(kind, use, when, tmp_path):
     assert (tmp_path / "done").exists() or (tmp_path / "refused").exists()
 
 
-@pytest.mark.thorough  # a race with the exit of the interpreter
 @pytest.mark.parametrize("kind", by_speed(PARALLEL))
 @pytest.mark.parametrize("mode", ["immediate", "ignore"])
 def test_daemon_thread_with_a_pool_does_not_keep_the_program(kind, mode, tmp_path):

@@ -263,6 +263,7 @@ def test_interrupt_ends_all_at_any_moment(kind, tmp_path):
             program.interrupt()
             wait_until(lambda program=program: program.process.poll() is not None or "ignored" in program.err, 30)
             if "ignored" in program.err:  # it came amid a `__del__`, where Python itself drops it
+                time.sleep(0.5)  # and another one too, until it has said so
                 program.interrupt()
             assert program.end() == -signal.SIGINT
             program.check_nothing_left()

@@ -6,15 +6,13 @@ import os
 import textwrap
 from pathlib import Path
 
+import jupyter_client
 import psutil
 import pytest
 
 import mtasklite
 from mtasklite.tests.programs import by_speed
 from mtasklite.tests.workers import LIMIT_SECONDS, PARALLEL, is_gone, wait_until
-
-jupyter_client = pytest.importorskip("jupyter_client")
-pytest.importorskip("ipykernel")
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 

@@ -234,6 +234,6 @@ def test_test_command_passes_the_size_on(pytest_calls, arguments, n_elem):
 
 def test_test_command_runs_all_tests_with_their_settings(pytest_calls):
     """pytest gets the folder of the tests and its settings, and whatever else was written."""
-    run_all_unittests.main(["-k", "smoke"])
+    run_all_unittests.main(["--jobs", "0", "-k", "smoke"])
     folder = Path(run_all_unittests.__file__).parent
-    assert pytest_calls[0][0] == ["-c", str(folder / "pytest.ini"), str(folder), "-m", "not thorough", "-k", "smoke"]
+    assert pytest_calls[0][0] == ["-c", str(folder / "pytest.ini"), str(folder), "-n", "0", "-k", "smoke"]
