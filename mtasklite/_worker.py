@@ -13,25 +13,19 @@ import threading
 import time
 from collections.abc import MutableSequence
 from contextlib import ExitStack
-from queue import Empty, SimpleQueue
 from typing import Any, Callable, NamedTuple, Optional, Protocol, cast
 
+from mtasklite._inbox import Inbox
 from mtasklite._messages import CONSTRUCTING, NOWHERE, UNPACKING
+from mtasklite._status import AT, HOLD_SECONDS, IS_HELD, SINCE, note_start
 from mtasklite.constants import ArgumentPassing
 from mtasklite.delayed_init import ShellObject
 from mtasklite.errors import text_of
 
 FLUSH_SECONDS = 0.010
 
-BOARD_FIELDS = 3
-"""Numbers that a worker has on the status board: what it is at, since when, and whether it must begin nothing more."""
-AT, SINCE, IS_HELD = 0, 1, 2
-
 MAX_KEPT_BATCH = 64
 """Batches of no more items are kept in the journal: such items take 80 µs or longer, and keeping one about 2 µs."""
-
-HOLD_SECONDS = 0.001
-"""A worker that is between two items sees within this time that it is held."""
 
 
 class Finished(NamedTuple):
@@ -87,58 +81,6 @@ def hire(
     if argument_type is ArgumentPassing.AS_KWARGS:
         return lambda item: call(**item)
     return call
-
-
-def new_board() -> list[Any]:
-    """Return numbers for a worker that shares this process's memory."""
-    return [NOWHERE, -1.0, 0]
-
-
-def hold(board: MutableSequence[Any], number: int) -> bool:
-    """Keep a worker that is at this item from beginning another; return whether it is still at it.
-
-    If it is not, it goes on. Without this, a worker that ends a late item just before it is killed would be struck at
-    the next one.
-    """
-    since = board[SINCE]
-    is_still = False
-    board[IS_HELD] = 1
-    try:
-        time.sleep(HOLD_SECONDS)
-        is_still = bool(board[AT] == number and board[SINCE] == since)
-    finally:
-        board[IS_HELD] = int(is_still)
-    return is_still
-
-
-class Inbox:
-    """What a worker is to do next; may be emptied from another thread."""
-
-    STOP = object()
-    CANCELLED = object()
-
-    def __init__(self) -> None:
-        self._queue: SimpleQueue[Any] = SimpleQueue()
-        self.is_cancelled = False
-        self.put = self._queue.put
-        self.get = self._queue.get
-        self.empty = self._queue.empty
-
-    def cancel(self) -> None:
-        """Drop what waits; the worker stops after the item that it is at, and says that it is ready."""
-        self._replace_all(self.CANCELLED)
-
-    def stop(self) -> None:
-        """Drop what waits; the worker ends after the item that it is at."""
-        self._replace_all(self.STOP)
-
-    def _replace_all(self, order: object) -> None:
-        self.is_cancelled = True
-        try:
-            while True:
-                self._queue.get_nowait()
-        except Empty:
-            self._queue.put(order)
 
 
 class WorkerLoop:
@@ -301,12 +243,6 @@ class WorkerLoop:
         """Send what is finished, if nothing was sent for a while; for another thread to call now and then."""
         if self.is_amid_batch and time.monotonic() - self._sent_at >= FLUSH_SECONDS and not self._lock.locked():
             self.flush()
-
-
-def note_start(board: MutableSequence[Any], what: int) -> None:
-    """Say on the board what a worker begins that is not an item."""
-    board[SINCE] = time.monotonic()
-    board[AT] = what
 
 
 def how_it_raised(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from mtasklite._backends._journal import JOURNAL_BYTES, clear_journal
 from mtasklite._messages import NOWHERE
-from mtasklite._worker import BOARD_FIELDS
+from mtasklite._status import BOARD_FIELDS
 
 FLOAT_SIZE = 8
 

@@ -19,7 +19,7 @@ from mtasklite._backends._waiting import Waiter
 from mtasklite._faults import GUARD_HINT, death_in_making_error, late_exit_error, late_init_error
 from mtasklite._frames import is_ours
 from mtasklite._messages import CONSTRUCTING, LEAVING, NOWHERE, Event, ExitFailed, InitFailed, Lost, Ready, Run
-from mtasklite._worker import AT, hold
+from mtasklite._status import AT, hold
 from mtasklite.errors import WorkerDiedError, signal_name
 
 _FRAME = re.compile(r'  File "(.*)", line ')

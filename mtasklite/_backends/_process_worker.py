@@ -22,8 +22,10 @@ from mtasklite._backends._channel import HAS_SOCKETS, WorkerEnd
 from mtasklite._backends._journal import Journal
 from mtasklite._backends._orphan import ParentWatch, hang_on
 from mtasklite._byvalue import freeze_inheritance, names_in_main
+from mtasklite._inbox import Inbox
 from mtasklite._messages import LEAVING, NOWHERE
-from mtasklite._worker import AT, FLUSH_SECONDS, Finished, Inbox, WorkerLoop, hire, how_it_raised, note_start
+from mtasklite._status import AT, note_start
+from mtasklite._worker import FLUSH_SECONDS, Finished, WorkerLoop, hire, how_it_raised
 from mtasklite.constants import ArgumentPassing
 from mtasklite.errors import note_worker_process
 

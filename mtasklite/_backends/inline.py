@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, Optional
 
+from mtasklite._inbox import Inbox
 from mtasklite._messages import Batch, Event, ExitFailed, InitFailed, Ready, Receipt, Run
-from mtasklite._worker import Finished, Inbox, WorkerLoop, hire, new_board
+from mtasklite._status import new_board
+from mtasklite._worker import Finished, WorkerLoop, hire
 from mtasklite.constants import ArgumentPassing
 
 

@@ -41,7 +41,7 @@ from mtasklite._byvalue import names_in_main
 from mtasklite._faults import GUARD_HINT, death_in_making_error, init_error
 from mtasklite._interrupts import interrupts_put_off
 from mtasklite._messages import LEAVING, NOWHERE, Batch, Event, Receipt
-from mtasklite._worker import AT, SINCE
+from mtasklite._status import AT, SINCE
 from mtasklite.constants import ArgumentPassing
 from mtasklite.errors import PoolClosedError
 

@@ -19,6 +19,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Optional
 
 from mtasklite._faults import death_in_making_error, late_exit_error, late_init_error
+from mtasklite._inbox import Inbox
 from mtasklite._interrupts import interrupts_put_off
 from mtasklite._messages import (
     CONSTRUCTING,
@@ -33,19 +34,8 @@ from mtasklite._messages import (
     Receipt,
     Run,
 )
-from mtasklite._worker import (
-    AT,
-    FLUSH_SECONDS,
-    SINCE,
-    Finished,
-    Inbox,
-    WorkerLoop,
-    hire,
-    hold,
-    how_it_raised,
-    new_board,
-    note_start,
-)
+from mtasklite._status import AT, SINCE, hold, new_board, note_start
+from mtasklite._worker import FLUSH_SECONDS, Finished, WorkerLoop, hire, how_it_raised
 from mtasklite.constants import ArgumentPassing
 
 JOIN_SECONDS = 3600.0

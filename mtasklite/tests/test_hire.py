@@ -6,7 +6,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from mtasklite._worker import hire, new_board
+from mtasklite._status import new_board
+from mtasklite._worker import hire
 from mtasklite.constants import ArgumentPassing
 from mtasklite.delayed_init import ShellObject
 

@@ -21,6 +21,7 @@ LEVELS = [
     {"_slots", "_faults", "_rules"},
     {"_engine"},
     {"_byvalue", "_rebuild", "_dill", "_wire"},
+    {"_status", "_inbox"},
     {"_worker"},
     {"_backends", "_backends.*"},
     {"_arguments"},

@@ -7,8 +7,10 @@ import pickle
 import pytest
 
 from mtasklite import _wire
+from mtasklite._inbox import Inbox
+from mtasklite._status import new_board
 from mtasklite._wire import Codec, PackedError
-from mtasklite._worker import Inbox, WorkerLoop, new_board
+from mtasklite._worker import WorkerLoop
 from mtasklite.errors import RemoteError, RemoteTraceback
 
 

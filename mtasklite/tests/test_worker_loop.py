@@ -7,8 +7,10 @@ import types
 
 import pytest
 
-from mtasklite import _worker
-from mtasklite._worker import AT, FLUSH_SECONDS, IS_HELD, MAX_KEPT_BATCH, SINCE, Inbox, WorkerLoop, hold, new_board
+from mtasklite import _status, _worker
+from mtasklite._inbox import Inbox
+from mtasklite._status import AT, IS_HELD, SINCE, hold, new_board
+from mtasklite._worker import FLUSH_SECONDS, MAX_KEPT_BATCH, WorkerLoop
 
 LONG = FLUSH_SECONDS
 SHORT = FLUSH_SECONDS / 8
@@ -493,6 +495,6 @@ def test_hold_says_whether_the_worker_is_still_at_its_item(monkeypatch, at, sinc
         assert board[IS_HELD]
         board[AT], board[SINCE] = at, since
 
-    monkeypatch.setattr(_worker, "time", types.SimpleNamespace(sleep=move_on))
+    monkeypatch.setattr(_status, "time", types.SimpleNamespace(sleep=move_on))
     assert hold(board, 7) is is_still
     assert bool(board[IS_HELD]) is is_still
