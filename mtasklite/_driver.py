@@ -14,7 +14,7 @@ from mtasklite._engine import Engine
 from mtasklite._faults import init_error
 from mtasklite._frames import level_of_user
 from mtasklite._interrupts import Interruptible
-from mtasklite._messages import Event, ExitFailed, InitFailed, Lost, Ready, Run
+from mtasklite._messages import Event, ExitFailed, InitFailed, Lost, Ready, Returned, Run
 from mtasklite._reader import Reader
 from mtasklite._rules import Rules
 from mtasklite._window import UNLIMITED
@@ -27,6 +27,9 @@ HAND_OUT_SECONDS = 0.005
 TEND_SECONDS = 0.050
 """A consumer that takes longer over a portion than was to be expected keeps the workers waiting no longer than this,
 and one piece."""
+
+TAKE_BACK_SECONDS = 0.010
+"""When nothing was heard for so long and some workers have nothing, others are asked for what they have not begun."""
 
 PIECE = 256
 MAX_PORTION = 1 << 15
@@ -186,8 +189,14 @@ class Iteration(Interruptible):
                 if backend.kill(index, number):
                     engine.on_killed(index, number)
             seconds = seconds_left if wait else 0.0
-        for event in backend.poll(seconds):
+        if wait and engine.may_take_back:
+            seconds = TAKE_BACK_SECONDS if seconds is None else min(seconds, TAKE_BACK_SECONDS)
+        events = backend.poll(seconds)
+        for event in events:
             self._note(engine, event)
+        if wait and not events:
+            for index in engine.take_back():
+                backend.take_back(index)
         if self._unreported and any(slot.is_ready for slot in self._crew.slots) and not engine.is_over:
             unreported, self._unreported = self._unreported, []
             warn_of(unreported)
@@ -203,6 +212,8 @@ class Iteration(Interruptible):
             engine.on_run(event)
         elif isinstance(event, Ready):
             engine.on_ready(event)
+        elif isinstance(event, Returned):
+            engine.on_returned(event)
         elif isinstance(event, InitFailed):
             engine.on_init_failed(event)
             self._unreported.append(event)

@@ -5,8 +5,9 @@ or clock is touched; time is a parameter. The driver asks what to do, does it th
 came of it:
 
     next_want  ──> read items, feed them, cut a batch, send it, on_sent
+    take_back  ──> ask workers for what they have not begun
     take       ──> hand values to the consumer
-    on_ready, on_run, on_init_failed, on_lost  <── what the backend reports
+    on_ready, on_run, on_returned, on_init_failed, on_lost  <── what the backend reports
 
 An item's way: *read* (feed), *sent* (cut), *answered* (on_run, on_lost), *handed out* (take). From read to handed
 out it is *held*, and counts in the window. Each item read gets one outcome, whatever becomes of its worker.
@@ -14,14 +15,14 @@ out it is *held*, and counts in the window. Each item read gets one outcome, wha
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import Any, Optional
 
-from mtasklite._batching import MAX_BATCH_ITEMS
 from mtasklite._faults import death_error, init_error, late_error
-from mtasklite._messages import UNPACKING, Batch, InitFailed, Lost, Ready, Receipt, Run
+from mtasklite._messages import UNPACKING, Batch, InitFailed, Lost, Ready, Receipt, Returned, Run
 from mtasklite._outlet import AsTheyCome, InOrder, Outlet
+from mtasklite._queue import Queue
+from mtasklite._roster import Roster
 from mtasklite._rules import Rules, Want
 from mtasklite._slots import Sent, Slot
 from mtasklite._window import MAX_BATCH_BYTES, UNLIMITED, Window
@@ -50,7 +51,7 @@ class Engine:
 
     def __init__(self, rules: Rules, slots: Sequence[Slot], first: int = 0) -> None:
         self._rules = rules
-        self._slots = slots
+        self._slots = Roster(slots)
         self._base = first
         self._read_up_to = first
         self._input_ended = False
@@ -60,37 +61,30 @@ class Engine:
         self._attempts: dict[int, int] = {}
         self._deaths_over: dict[int, int] = {}
         self.n_errors = 0
-        self._queue: deque[Batch] = deque()  # read, and not with any worker
+        self._queue = Queue()
         self._outlet: Outlet = AsTheyCome() if rules.is_unordered else InOrder(first)
         self._window = Window(rules.window, rules.is_bounded)
-        self._items_ahead = sum(slot.pace.items_ahead for slot in slots if slot.is_live)
-        # Slots that may be given a batch, by how many they have; dicts, for the order of arrival.
-        self._hungry: tuple[dict[int, None], dict[int, None]] = ({}, {})
-        self._n_live = sum(slot.is_live for slot in slots)
-        for slot in slots:
-            self._place(slot)
-        if not self._n_live:
+        if not self._slots.n_live:
             self._failure = WorkerInitError("no worker of this pool is left: none could be made")
 
     # ---- what to do next
 
     def next_want(self) -> Optional[Want]:
         """Say which worker should be given a batch next, or ``None`` if none should."""
-        must_read = not self._queue
+        must_read = not self._queue.n_items
         if self._failure is not None or (must_read and self._input_ended):
             return None
-        room = self._window.room(self._n_live, self._items_ahead) if must_read else UNLIMITED
-        if room <= 0:
+        room = UNLIMITED
+        if must_read:
+            room = self._window.room(self._slots.n_live, self._slots.items_ahead)
+        slot = self._slots.next_hungry if room > 0 else None
+        if slot is None:
             return None
-        for slots in self._hungry:
-            for index in slots:
-                return Want(index, min(room, self._batch_size(self._slots[index])), must_read)
-        return None
+        return Want(slot.index, min(room, self._batch_size(slot, must_read)), must_read)
 
     def feed(self, items: list[Any]) -> None:
         """Take in items that were read."""
-        for start in range(0, len(items), MAX_BATCH_ITEMS):  # pieces, for a cut copies the rest of one
-            self._queue.append(Batch(self._read_up_to + start, items[start : start + MAX_BATCH_ITEMS]))
+        self._queue.feed(self._read_up_to, items)
         self._read_up_to += len(items)
         self._window.on_read(len(items))
 
@@ -101,19 +95,26 @@ class Engine:
 
     def cut(self, want: Want) -> Optional[Batch]:
         """Take the batch for a worker off the queue; ``None`` if the input ended where there should be more."""
-        if not self._queue:
-            return None
-        batch = self._queue.popleft()
-        if len(batch.items) > want.n_items:
-            self._queue.appendleft(Batch(batch.first + want.n_items, batch.items[want.n_items :]))
-            batch = Batch(batch.first, batch.items[: want.n_items])
-        return batch
+        return self._queue.cut(want.n_items)
 
     def on_sent(self, index: int, batch: Batch, receipt: Receipt) -> None:
         """Take in that a batch is on its way to a worker."""
         self._slots[index].add(Sent(batch, receipt))
         self._window.on_sent(len(batch.items), receipt.n_bytes)
-        self._place(self._slots[index])
+        self._slots.place(self._slots[index])
+
+    @property
+    def may_take_back(self) -> bool:
+        """Whether workers that have nothing to do wait for others that have more than they can be at."""
+        return self.next_want() is None and bool(self._slots.holders)
+
+    def take_back(self) -> list[int]:
+        """Return the workers that are to be asked for what they have not begun."""
+        holders = self._slots.holders
+        for slot in holders:
+            slot.is_asked = True
+            self._slots.place(slot)
+        return [slot.index for slot in holders]
 
     def take(self, most: int = UNLIMITED) -> list[Any]:
         """Hand out at most so many outcomes."""
@@ -153,7 +154,20 @@ class Engine:
         """Take in that a worker waits for its first batch, or has dropped what it had."""
         slot = self._slots[event.slot]
         slot.is_ready = True
-        self._place(slot)
+        self._slots.place(slot)
+
+    def on_returned(self, event: Returned) -> None:
+        """Take in what a worker has not begun, and gives back."""
+        slot = self._slots[event.slot]
+        if not slot.is_asked:
+            return  # it was told to drop all of it meanwhile
+        n_left = len(slot.batches) - event.n_batches
+        for sent in slot.batches[n_left:]:
+            self._window.on_batch_left(sent.receipt.n_bytes)
+        self._queue.put_back(slot.take_back(event.n_batches, event.first))
+        for sent in list(slot.batches):
+            self._note_if_answered(slot, sent)
+        self._slots.place(slot)
 
     def on_run(self, run: Run) -> None:
         """Take in outcomes from a worker."""
@@ -162,9 +176,10 @@ class Engine:
         slot = self._slots[run.slot]
         sent = slot.batch_of(run)
         items, failures = sent.receive(run)
-        self._note_speed(slot, run)
-        if sent.next_number == sent.end_number:
-            self._note_end_of_batch(slot, sent)
+        slot.idle_deaths = 0
+        if run.busy_seconds >= 0:
+            self._slots.record(slot, len(run.values), run.busy_seconds)
+        self._note_if_answered(slot, sent)
         self._window.on_received(len(run.values), run.n_bytes)
         start = 0
         for offset in sorted(failures):
@@ -176,13 +191,10 @@ class Engine:
     def on_init_failed(self, event: InitFailed) -> None:
         """Take in that a worker could not be made: its slot stays empty."""
         slot = self._slots[event.slot]
-        slot.is_live = False
-        self._n_live -= 1
-        self._items_ahead -= slot.pace.items_ahead
-        self._place(slot)
-        if self._n_live and self._rules.behaviour is not ExceptionBehaviour.IMMEDIATE:
+        self._slots.give_up(slot)
+        if self._slots.n_live and self._rules.behaviour is not ExceptionBehaviour.IMMEDIATE:
             return
-        self._failure = self._failure or init_error(slot.index, event.error, is_any_left=self._n_live > 0)
+        self._failure = self._failure or init_error(slot.index, event.error, is_any_left=self._slots.n_live > 0)
 
     def on_lost(self, event: Lost) -> Optional[InitFailed]:
         """Take in that a worker is gone: what may have run fails, what had surely not started is queued again.
@@ -203,8 +215,8 @@ class Engine:
         elif late_item is None:  # else the death was ordered
             slot.idle_deaths += 1
         slot.restart()
-        self._place(slot)
-        self._queue.extendleft(reversed(not_started))
+        self._slots.place(slot)
+        self._queue.put_back(not_started)
         # The item that it was at comes first: in mode `immediate` that is the one to name.
         for number, item in sorted(may_have_run, key=lambda one: one[0] != event.current):
             index = number - self._base
@@ -276,34 +288,20 @@ class Engine:
 
     # ---- inner rules
 
-    def _batch_size(self, slot: Slot) -> int:
+    def _batch_size(self, slot: Slot, must_read: bool) -> int:
         max_bytes = self._rules.max_ahead_bytes if slot.batches else MAX_BATCH_BYTES
         by_size = self._window.weight_in.items_in(max_bytes)
         size = min(slot.pace.batch_size, by_size, self._rules.max_batch_items)
+        if not must_read:  # what is there may be the last, which is for all of them
+            size = min(size, max(1, self._queue.n_items // (2 * self._slots.n_live)))
         if self._rules.window is not None:
             size = min(size, max(1, self._rules.window // (2 * len(self._slots))))
         return size if slot.quota is None else min(size, slot.quota)
 
-    def _place(self, slot: Slot) -> None:
-        """Put a slot where `next_want` finds it, if it may be given a batch."""
-        for slots in self._hungry:
-            slots.pop(slot.index, None)
-        if slot.may_be_given_a_batch:
-            self._hungry[len(slot.batches)][slot.index] = None
-
-    def _note_speed(self, slot: Slot, run: Run) -> None:
-        slot.idle_deaths = 0
-        if run.busy_seconds >= 0:
-            self._items_ahead -= slot.pace.items_ahead
-            slot.pace.record(len(run.values), run.busy_seconds)
-            self._items_ahead += slot.pace.items_ahead
-        self._place(slot)
-
-    def _note_end_of_batch(self, slot: Slot, sent: Sent) -> None:
-        slot.batches.remove(sent)
-        slot.pace.grow()
-        self._window.on_batch_left(sent.receipt.n_bytes)
-        self._place(slot)
+    def _note_if_answered(self, slot: Slot, sent: Sent) -> None:
+        if sent.next_number == sent.end_number:
+            self._slots.end_batch(slot, sent)
+            self._window.on_batch_left(sent.receipt.n_bytes)
 
     def _settle(self, first: int, values: list[Any]) -> None:
         """Take in final outcomes, unless a failure has ended the iteration."""
@@ -329,7 +327,7 @@ class Engine:
         attempts = self._attempts.get(number, 0)
         if attempts < self._rules.retries:
             self._attempts[number] = attempts + 1
-            self._queue.appendleft(Batch(number, [item]))
+            self._queue.put_back([Batch(number, [item])])
             return
         self.n_errors += 1
         if self._rules.behaviour is ExceptionBehaviour.IMMEDIATE:

@@ -1,4 +1,4 @@
-"""What crosses the boundary between the engine and a backend: a batch going out, four events coming back.
+"""What crosses the boundary between the engine and a backend: a batch going out, events coming back.
 
 Items are numbered by *sequence numbers* that grow over the whole life of a pool, not of one iteration: a late
 result of an iteration that was given up can therefore never be taken for one of the next.
@@ -70,6 +70,21 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Returned:
+    """A worker gives back what it has not begun, as it was asked to.
+
+    Attributes:
+        slot: The worker.
+        n_batches: How many batches come back whole: the last of those that it was sent.
+        first: Sequence number of the item from which on those of the batch at hand come back too; `NOWHERE`: none.
+    """
+
+    slot: int
+    n_batches: int
+    first: int
+
+
+@dataclass(frozen=True)
 class InitFailed:
     """A worker could not be made, and is gone."""
 
@@ -105,4 +120,4 @@ class ExitFailed:
     error: BaseException
 
 
-Event = Union[Ready, Run, InitFailed, Lost, ExitFailed]
+Event = Union[Ready, Run, Returned, InitFailed, Lost, ExitFailed]

@@ -68,6 +68,7 @@ class Slot:
         batches: What the worker holds, in the order in which it works on it.
         pace: Its speed.
         quota: Items that its worker may still be given; ``None``: any number.
+        is_asked: Whether its worker was asked for what it has not begun, and has since answered nothing.
         idle_deaths: Deaths in a row without any item done.
         late_item: Sequence number of the item for which its worker is being killed.
     """
@@ -80,15 +81,23 @@ class Slot:
         self.batches: list[Sent] = []
         self.pace = Pace()
         self.quota = max_tasks
+        self.is_asked = False
         self.idle_deaths = 0
         self.late_item: Optional[int] = None
 
     @property
     def may_be_given_a_batch(self) -> bool:
         """Whether the worker is up and a batch would not have to wait long behind another."""
-        if not self.is_live or not self.is_ready or self.quota == 0:
+        if not self.is_live or not self.is_ready or self.is_asked or self.quota == 0:
             return False
         return not self.batches or (len(self.batches) == 1 and self.pace.is_quick)
+
+    @property
+    def may_be_asked(self) -> bool:
+        """Whether the worker holds more than the item that it is at, and was not asked for that."""
+        if self.is_asked or not self.batches:
+            return False
+        return len(self.batches) > 1 or self.batches[0].next_number + 1 < self.batches[0].end_number
 
     @property
     def is_spent(self) -> bool:
@@ -111,6 +120,31 @@ class Slot:
         self.batches.append(sent)
         if self.quota is not None:
             self.quota -= len(sent.batch.items)
+
+    def end_batch(self, sent: Sent) -> None:
+        """Take in that the worker has answered all of a batch, and may have a larger one."""
+        self.batches.remove(sent)
+        self.is_asked = self.is_asked and bool(self.batches)
+        self.pace.grow()
+
+    def take_back(self, n_batches: int, first: int) -> list[Batch]:
+        """Take in what the worker gives back, and return it in the order of the input.
+
+        Args:
+            n_batches: How many of its batches it gives back whole, from the last.
+            first: Sequence number from which on it gives back the items of another one too, if it has that.
+        """
+        n_kept = len(self.batches) - n_batches
+        returned = [sent.batch for sent in self.batches[n_kept:]]
+        del self.batches[n_kept:]
+        for sent in self.batches:
+            if sent.batch.first < first < sent.end_number:
+                returned.insert(0, Batch(first, sent.items(first, sent.end_number)))
+                sent.batch = Batch(sent.batch.first, sent.items(sent.batch.first, first))
+        if self.quota is not None:
+            self.quota += sum(len(batch.items) for batch in returned)
+        self.is_asked = bool(returned and self.batches)
+        return returned
 
     def batch_of(self, run: Run) -> Sent:
         """Return the batch that a run belongs to."""
@@ -148,6 +182,7 @@ class Slot:
     def let_go(self) -> None:
         """Forget the batches; the worker must say again that it is ready."""
         self.is_ready = False
+        self.is_asked = False
         self.batches = []
 
     def restart(self) -> None:

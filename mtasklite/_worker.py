@@ -145,7 +145,8 @@ class WorkerLoop:
             del batch
 
     def work(self, first: int, items: list[Any], failures: dict[int, Exception]) -> None:
-        """Work on one batch, and send all its outcomes, unless it is cancelled."""
+        """Work on one batch, and send all its outcomes, unless it is cancelled or cut short."""
+        self._inbox.begin_batch()
         with self._lock:
             self._first = first
             self._sent_at = time.monotonic()
@@ -155,22 +156,25 @@ class WorkerLoop:
                 self._keeper.turn(first)
         self.is_amid_batch = len(items) > 1
         try:
-            start = 0
-            for offset in sorted(failures):
-                self._work_on(first + start, items[start:offset])
-                if self._inbox.is_cancelled:
-                    return
-                self._add_failure(first + offset, failures[offset])
-                if self._must_send:
-                    self._send_now()
-                start = offset + 1
-            self._work_on(first + start, items[start:] if start else items)
+            self._work_around(failures, first, items)
         finally:
             self.is_amid_batch = False
             self._send_now()
         self._board[AT] = NOWHERE  # not where an exit of the worker ends the batch: its item must be known
 
-    def _work_on(self, number: int, items: list[Any]) -> None:
+    def _work_around(self, failures: dict[int, Exception], first: int, items: list[Any]) -> None:
+        start = 0
+        for offset in sorted(failures):
+            if not self._work_on(first + start, items[start:offset]) or not self._may_begin(first + offset):
+                return
+            self._add_failure(first + offset, failures[offset])
+            if self._must_send:
+                self._send_now()
+            start = offset + 1
+        self._work_on(first + start, items[start:] if start else items)
+
+    def _work_on(self, number: int, items: list[Any]) -> bool:
+        """Work on items that lie side by side; return false if the rest may not be begun."""
         call, board, inbox, is_timed = self._call, self._board, self._inbox, self._is_timed
         add, clock = self._add_kept if self._keeps else self._values.append, time.monotonic
         now = clock()
@@ -179,9 +183,9 @@ class WorkerLoop:
                 if board[IS_HELD]:
                     self._wait_while_held()
                 board[SINCE] = now  # first, so that no one sees the new item with the old time
-            if inbox.is_cancelled:
-                return
             board[AT] = number
+            if number >= inbox.limit and inbox.forbids(number):
+                return False
             try:
                 add(call(item))
             except Exception as error:
@@ -191,6 +195,11 @@ class WorkerLoop:
             if self._must_send or now - self._sent_at >= FLUSH_SECONDS:
                 self._send_now()
                 now = clock()
+        return True
+
+    def _may_begin(self, number: int) -> bool:
+        self._board[AT] = number
+        return not self._inbox.forbids(number)
 
     def _wait_while_held(self) -> None:
         while self._board[IS_HELD] and not self._inbox.is_cancelled:

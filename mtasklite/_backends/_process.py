@@ -18,7 +18,18 @@ from mtasklite._backends._starting import no_process_starts
 from mtasklite._backends._waiting import Waiter
 from mtasklite._faults import GUARD_HINT, death_in_making_error, late_exit_error, late_init_error
 from mtasklite._frames import is_ours
-from mtasklite._messages import CONSTRUCTING, LEAVING, NOWHERE, Event, ExitFailed, InitFailed, Lost, Ready, Run
+from mtasklite._messages import (
+    CONSTRUCTING,
+    LEAVING,
+    NOWHERE,
+    Event,
+    ExitFailed,
+    InitFailed,
+    Lost,
+    Ready,
+    Returned,
+    Run,
+)
 from mtasklite._status import AT, hold
 from mtasklite.errors import WorkerDiedError, signal_name
 
@@ -63,8 +74,8 @@ class WorkerProcess:
         self._waiter = waiter
         self._worker = worker
         self._codec = _wire.Codec()  # until it has said which names it knows
-        self._n_open = 0  # items sent to it and not answered
-        self._held_back: deque[tuple[Message, int]] = deque()  # for when it is idle, with their numbers of items
+        self._open: deque[range] = deque()  # sequence numbers of what it was sent and has not answered
+        self._held_back: deque[tuple[Message, range]] = deque()  # for when it is idle
         self._is_behind = False  # whether something waits in the channel's outbox
         self._is_cut_off = False
         self._is_released = False
@@ -84,17 +95,21 @@ class WorkerProcess:
     def send(self, first: int, items: list[Any], max_ahead_bytes: int) -> tuple[int, dict[int, Exception]]:
         """Send a batch; return its size in bytes, and by offset the errors of items that could not be pickled."""
         message, failures = self._codec.pack(protocol.BATCH, first, items)
-        is_too_large = self._n_open > 0 and len(message) > max_ahead_bytes
-        if self._channel.may_block and (self._held_back or is_too_large):
-            self._held_back.append((message, len(items)))
+        numbers = range(first, first + len(items))
+        if self._channel.may_block and (self._held_back or (self._open and len(message) > max_ahead_bytes)):
+            self._held_back.append((message, numbers))
         else:
-            self._n_open += len(items)
+            self._open.append(numbers)
             self._tell(message)
         return len(message), failures
 
+    def take_back(self) -> None:
+        """Ask for what it has not begun."""
+        self._tell(protocol.TAKE_BACK)
+
     def cancel(self) -> None:
         """Let it drop what it has not begun."""
-        self._n_open = 0
+        self._open.clear()
         self._held_back.clear()
         self._tell(protocol.CANCEL)
 
@@ -159,7 +174,7 @@ class WorkerProcess:
         if tag == protocol.RUN:
             first, busy_seconds, self._last_turn, packed = head
             failures.update({offset: _wire.unpack_error(error) for offset, error in packed.items()})
-            self._count_answered(len(values))
+            self._note_answered(first + len(values))
             events.append(Run(self.slot, first, values, failures, busy_seconds, len(message)))
         elif tag == protocol.HELLO:
             self._codec = _wire.Codec(head)
@@ -168,9 +183,11 @@ class WorkerProcess:
                 self._send_worker()
         elif tag == protocol.READY:
             self._is_up = True
-            self._n_open = 0
+            self._open.clear()
             if not self.is_leaving:
                 events.append(Ready(self.slot))
+        elif tag == protocol.RETURNED:
+            events.append(self._returned(*head))
         elif tag == protocol.INIT_FAILED:
             self._init_error = _wire.unpack_error(head)
         elif tag == protocol.DYING:
@@ -181,10 +198,24 @@ class WorkerProcess:
             if head is not None:
                 self._exit_error = _wire.unpack_error(head)
 
-    def _count_answered(self, n_items: int) -> None:
-        self._n_open -= n_items
-        if self._n_open <= 0 and self._held_back:
-            message, self._n_open = self._held_back.popleft()
+    def _returned(self, n_batches: int, first: int) -> Returned:
+        n_held_back = len(self._held_back)
+        self._held_back.clear()
+        for _ in range(min(n_batches, len(self._open))):
+            self._open.pop()
+        if first != NOWHERE and self._open:
+            self._open[0] = range(self._open[0].start, first)
+            self._note_answered(self._open[0].start)
+        return Returned(self.slot, n_batches + n_held_back, first)
+
+    def _note_answered(self, end: int) -> None:
+        if self._open:
+            self._open[0] = range(end, self._open[0].stop)
+            if not self._open[0]:
+                self._open.popleft()
+        if not self._open and self._held_back:
+            message, numbers = self._held_back.popleft()
+            self._open.append(numbers)
             self._tell(message)
 
     # ---- its end

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -30,9 +31,9 @@ from mtasklite.constants import ArgumentPassing
 from mtasklite.errors import note_worker_process
 
 # Tags of messages to a worker ...
-WORKER, BATCH, CANCEL, STOP = b"W", b"B", b"C", b"S"
+WORKER, BATCH, TAKE_BACK, CANCEL, STOP = b"W", b"B", b"T", b"C", b"S"
 # ... and from it.
-HELLO, READY, INIT_FAILED, RUN, DYING, LEFT = b"H", b"Y", b"F", b"R", b"D", b"L"
+HELLO, READY, INIT_FAILED, RUN, RETURNED, DYING, LEFT = b"H", b"Y", b"F", b"R", b"K", b"D", b"L"
 
 MAX_KEPT_BYTES = 1 << 12
 """Larger outcomes are sent at once instead of being kept in the journal: that costs less than to pickle them twice."""
@@ -129,6 +130,7 @@ class _ProcessWorker:
         self._codec = _wire.Codec(assignment.parent_main)
         self._keeper = _Keeper(Journal(board.journal_of(assignment.row)), self._codec)
         self._lock = threading.Lock()  # one message at a time
+        self._replies: deque[bytes] = deque()  # the attendant's
         self._inbox = Inbox()
         self._loop: Optional[WorkerLoop] = None
 
@@ -202,6 +204,16 @@ class _ProcessWorker:
     def _send(self, message: bytes) -> None:
         with self._lock:
             self._channel.send(message)
+        self._send_replies()
+
+    def _send_replies(self) -> None:
+        # The attendant must not wait for a message of the main thread, which may be long: it leaves its own to that.
+        while self._replies and self._lock.acquire(blocking=False):
+            try:
+                while self._replies:
+                    self._channel.send(self._replies.popleft())
+            finally:
+                self._lock.release()
 
     def _attend(self) -> None:
         watch = ParentWatch(self._assignment.parent, self._channel.waitable)
@@ -230,6 +242,9 @@ class _ProcessWorker:
             self._inbox.cancel()
         elif tag == STOP:
             self._inbox.stop()
+        elif tag == TAKE_BACK:
+            self._replies.append(self._codec.pack(RETURNED, self._inbox.take_back(self._board), [])[0])
+            self._send_replies()
         else:
             self._inbox.put(message)
 

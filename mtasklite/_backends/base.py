@@ -54,6 +54,9 @@ class Backend(Protocol):
     def cancel(self, slot: int) -> None:
         """Make a worker drop what it holds, but for the item that it is at; `Ready` will follow."""
 
+    def take_back(self, slot: int) -> None:
+        """Ask a worker for what it has not begun; `Returned` will follow."""
+
     def close(self, seconds: Optional[float]) -> list[Event]:
         """End all workers: let them finish the item that they are at, at most so long, then terminate them.
 

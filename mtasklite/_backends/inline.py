@@ -79,6 +79,9 @@ class InlineBackend:
         self._batches.clear()
         self._events = [Ready(0)]
 
+    def take_back(self, slot: int) -> None:
+        """Do nothing: there is nobody else to give it to."""
+
     def close(self, seconds: Optional[float]) -> list[Event]:
         return self._leave_worker()
 

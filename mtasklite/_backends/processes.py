@@ -170,6 +170,9 @@ class ProcessBackend:
         if os.getpid() == self._owner:
             self._by_slot[slot].cancel()
 
+    def take_back(self, slot: int) -> None:
+        self._by_slot[slot].take_back()
+
     def running(self) -> list[tuple[int, int, float]]:
         board = ((worker.slot, self._board.of(worker.row)) for worker in self._by_slot.values())
         return [(slot, int(numbers[AT]), numbers[SINCE]) for slot, numbers in board if numbers[AT] != NOWHERE]

@@ -32,6 +32,7 @@ from mtasklite._messages import (
     Lost,
     Ready,
     Receipt,
+    Returned,
     Run,
 )
 from mtasklite._status import AT, SINCE, hold, new_board, note_start
@@ -206,6 +207,10 @@ class ThreadBackend:
 
     def cancel(self, slot: int) -> None:
         self._by_slot[slot].inbox.cancel()
+
+    def take_back(self, slot: int) -> None:
+        worker = self._by_slot[slot]
+        worker.tell(Returned(slot, *worker.inbox.take_back(worker.board)))
 
     def close(self, seconds: Optional[float]) -> list[Event]:
         with interrupts_put_off():

@@ -9,7 +9,7 @@ from typing import Any, Callable, Optional
 from mtasklite._crew import Crew
 from mtasklite._driver import Iteration
 from mtasklite._engine import Engine, Rules
-from mtasklite._messages import NOWHERE, Batch, Event, InitFailed, Lost, Ready, Receipt, Run
+from mtasklite._messages import NOWHERE, Batch, Event, InitFailed, Lost, Ready, Receipt, Returned, Run
 from mtasklite._slots import Sent, Slot
 from mtasklite.constants import ExceptionBehaviour
 
@@ -191,7 +191,8 @@ class ScriptedBackend:
 
     Attributes:
         workers: The workers, by slot.
-        calls: Name and slot of each `start`, `kill`, `retire` and `cancel`; name alone of `close`, `terminate`.
+        calls: Name and slot of each `start`, `kill`, `retire`, `cancel`, `take_back`; name alone of `close`,
+            `terminate`.
         sent: Slot and items of each batch.
         waits: Seconds of each wait that was let happen.
         starts: How often an item may have been called with, by sequence number.
@@ -272,6 +273,16 @@ class ScriptedBackend:
         worker.dropped = [number for number, _ in worker.held]
         worker.held.clear()
         worker.ends.clear()
+
+    def take_back(self, slot: int) -> None:
+        self.calls.append(("take_back", slot))
+        worker = self.workers[slot]
+        if not worker.held:
+            self._events.append(Returned(slot, 0, NOWHERE))
+            return
+        first = worker.held[0][0] + 1  # it has begun the one before
+        self._events.append(Returned(slot, len(worker.ends) - 1, first))
+        worker.held, worker.ends = worker.held[:1], [first]
 
     def close(self, seconds: Optional[float]) -> list[Event]:
         self.calls.append("close")

@@ -295,18 +295,18 @@ def test_window_shrinks_when_a_worker_is_given_up():
     bench.fail_init(1)
     while bench.supply():
         bench.answer(0, seconds_each=0.0001)
-    assert bench.engine._items_ahead == pytest.approx(0.020 / 0.0001, abs=2)
-    assert bench.engine._n_live == 1
+    assert bench.engine._slots.items_ahead == pytest.approx(0.020 / 0.0001, abs=2)
+    assert bench.engine._slots.n_live == 1
 
 
 def test_window_starts_from_what_is_known_of_the_workers():
     """A second iteration reads ahead by the speed that the first one measured."""
     bench = Bench(range(10_000), n_slots=2)
     warm_up(bench, n_batches=10)
-    known = bench.engine._items_ahead
+    known = bench.engine._slots.items_ahead
     bench.slots[1].is_live = False
     assert known == pytest.approx(400, abs=4)
-    assert Bench(slots=bench.slots).engine._items_ahead == pytest.approx(200, abs=2)
+    assert Bench(slots=bench.slots).engine._slots.items_ahead == pytest.approx(200, abs=2)
 
 
 def test_window_is_the_least_when_results_fill_the_memory():
@@ -592,7 +592,10 @@ def test_items_that_may_have_run_fail_when_their_worker_died():
 def test_items_that_had_not_started_run_elsewhere_when_their_worker_died():
     """What had surely not started when its worker died goes to the others, in order, and to each item once."""
     bench = lose_amid_batch(current=2)
-    resent = [item for _, items in bench.supply() for item in items]
+    resent = []
+    while sent := bench.supply():
+        resent += [item for _, items in sent for item in items]
+        bench.answer(seconds_each=0.001)
     assert resent == [3, 4, 5, 6, 7, 8]
     assert bench.n_read == 9
 

@@ -19,9 +19,11 @@ LEVELS = [
     {"delayed_init", "utils", "_cpus", "_frames", "_interrupts"},
     {"_messages", "_batching", "_window", "_outlet"},
     {"_slots", "_faults", "_rules"},
+    {"_roster", "_queue"},
     {"_engine"},
     {"_byvalue", "_rebuild", "_dill", "_wire"},
-    {"_status", "_inbox"},
+    {"_status"},
+    {"_inbox"},
     {"_worker"},
     {"_backends", "_backends.*"},
     {"_arguments"},
@@ -36,7 +38,7 @@ LEVELS = [
 
 ROOMS_OF_SEVERAL_FILES = ({"_byvalue", "_rebuild", "_dill", "_wire"}, {"_backends", "_backends.*"})
 
-PURE = ("_engine", "_rules", "_faults", "_slots", "_window", "_outlet", "_batching", "_messages")
+PURE = ("_engine", "_roster", "_queue", "_rules", "_faults", "_slots", "_window", "_outlet", "_batching", "_messages")
 IMPURE_IMPORTS = {"multiprocess", "multiprocessing", "threading", "time", "os", "tqdm", "signal", "socket", "dill"}
 
 MAX_LINES = 350
