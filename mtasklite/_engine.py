@@ -207,9 +207,9 @@ class Engine:
         known_errors = slot.known_errors
         for sent in slot.batches:
             self._window.on_batch_left(sent.receipt.n_bytes)
-        if event.current < 0 and not_started:  # nor had it started any
-            may_have_run, not_started = self._isolate(not_started)
         late_item = slot.late_item
+        if event.current < 0 and not_started and late_item in (None, UNPACKING):  # nor had it started any
+            may_have_run, not_started = self._isolate(not_started)
         if may_have_run:
             slot.idle_deaths = 0
         elif late_item is None:  # else the death was ordered

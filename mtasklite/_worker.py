@@ -9,11 +9,13 @@ is finished and not sent stands there too, unless items are so short that this w
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import MutableSequence
 from contextlib import ExitStack
 from typing import Any, Callable, NamedTuple, Optional, Protocol, cast
+from weakref import WeakSet
 
 from mtasklite._inbox import Inbox
 from mtasklite._messages import CONSTRUCTING, NOWHERE, UNPACKING
@@ -26,6 +28,18 @@ FLUSH_SECONDS = 0.010
 
 MAX_KEPT_BATCH = 64
 """Batches of no more items are kept in the journal: such items take 80 µs or longer, and keeping one about 2 µs."""
+
+
+_loops: WeakSet[WorkerLoop] = WeakSet()
+
+
+def _note_copies() -> None:
+    for loop in _loops:
+        loop.copied_to.append(os.getpid())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_copies)
 
 
 class Finished(NamedTuple):
@@ -114,6 +128,9 @@ class WorkerLoop:
         self._must_send = False
         self._lock = threading.Lock()  # one sends at a time
         self._turning = threading.Lock()  # held while values and journal do not agree
+        # In a child that the task forked, that child: if it comes back from the task, it must not go on as the worker.
+        self.copied_to: list[int] = []
+        _loops.add(self)
         self._values: list[Any] = []
         self._failures: dict[int, Exception] = {}  # by sequence number; stands before its value does
         self._first = 0  # sequence number of the first of the values
@@ -177,19 +194,23 @@ class WorkerLoop:
         """Work on items that lie side by side; return false if the rest may not be begun."""
         call, board, inbox, is_timed = self._call, self._board, self._inbox, self._is_timed
         add, clock = self._add_kept if self._keeps else self._values.append, time.monotonic
+        copied_to = self.copied_to
         now = clock()
         for item in items:
             if is_timed:
-                if board[IS_HELD]:
-                    self._wait_while_held()
-                board[SINCE] = now  # first, so that no one sees the new item with the old time
-            board[AT] = number
+                self._begin_timed(number, now)
+            else:
+                board[AT] = number
             if number >= inbox.limit and inbox.forbids(number):
                 return False
             try:
-                add(call(item))
+                value = call(item)
             except Exception as error:
                 self._add_failure(number, error)
+            else:
+                if copied_to:
+                    os._exit(1)
+                add(value)
             number += 1
             now = clock()
             if self._must_send or now - self._sent_at >= FLUSH_SECONDS:
@@ -200,6 +221,20 @@ class WorkerLoop:
     def _may_begin(self, number: int) -> bool:
         self._board[AT] = number
         return not self._inbox.forbids(number)
+
+    def _begin_timed(self, number: int, now: float) -> None:
+        board = self._board
+        while True:
+            old_at, old_since = board[AT], board[SINCE]
+            board[SINCE] = now  # first, so that no one sees the new item with the old time
+            board[AT] = number
+            if not board[IS_HELD]:
+                return
+            board[AT] = old_at  # it is held, and has not begun
+            board[SINCE] = old_since
+            self._wait_while_held()
+            if self._inbox.is_cancelled:
+                return
 
     def _wait_while_held(self) -> None:
         while self._board[IS_HELD] and not self._inbox.is_cancelled:
@@ -219,6 +254,8 @@ class WorkerLoop:
             self._must_send = self._must_send or blob is None or not keeper.add(is_failure, blob)
 
     def _add_failure(self, number: int, error: Exception) -> None:
+        if self.copied_to:
+            os._exit(1)
         self._failures[number] = error
         if self._keeps:
             self._add_kept(error, is_failure=True)
@@ -227,6 +264,8 @@ class WorkerLoop:
 
     def flush(self) -> None:
         """Send what is finished; any thread may."""
+        if self.copied_to:
+            os._exit(1)
         with self._lock:
             finished = self._take()
             if finished is not None:

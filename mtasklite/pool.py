@@ -130,8 +130,8 @@ class Pool(Generic[R]):
 
     def __enter__(self) -> Pool[R]:
         self._check_open()
-        self._is_entered = True
         self._crew.start()
+        self._is_entered = True
         return self
 
     def __exit__(

@@ -4,8 +4,9 @@ On POSIX it is a socket pair. The parent's end never blocks: what the worker doe
 what comes is put together piece by piece, so no worker, alive, stopped or dead, can hold the parent up. Elsewhere it is
 a pipe of ``multiprocess``, whose reads and writes block, and which must be used with more care.
 
-A message in a socket is its length in eight bytes, and its bytes. What a dying interpreter writes there instead,
-its fault handler's traceback, would be a length that no message has: that is how it is known.
+A message in a socket is its length in eight bytes, its bytes, and, on the way to the parent, its length once more. What
+a dying interpreter writes there instead, its fault handler's traceback, would be a length that no message has; and amid
+a message it makes one without the right end. That is how it is known.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections import deque
 from contextlib import suppress
 from itertools import islice
@@ -28,7 +30,10 @@ MAX_PART_BYTES = 1 << 30
 """Of one write or read; the platforms' limits are higher."""
 
 _LENGTH = struct.Struct("!Q")
-_NO_SIGPIPE = getattr(socket, "MSG_NOSIGNAL", 0)  # a user may have made that signal deadly again
+_FIRST_WORDS = b"Fatal Python error"
+# A user may have made that signal deadly again.
+_NO_SIGPIPE = getattr(socket, "MSG_NOSIGNAL", 0)
+_SO_NOSIGPIPE = 0x1022
 
 Message = Union[bytes, bytearray]
 
@@ -97,6 +102,9 @@ def make_channel(context: Any) -> tuple[ParentEnd, WorkerEnd]:
     """
     if HAS_SOCKETS:
         ours, theirs = socket.socketpair()
+        if sys.platform == "darwin":
+            for end in (ours, theirs):
+                end.setsockopt(socket.SOL_SOCKET, _SO_NOSIGPIPE, 1)
         return SocketParentEnd(ours), SocketWorkerEnd(theirs)
     ours, theirs = context.Pipe(duplex=True)
     return PipeParentEnd(ours), PipeWorkerEnd(theirs)
@@ -132,11 +140,13 @@ class SocketParentEnd:
         self._rest = b""  # of what was read, the beginning of a message
         self._body: Optional[bytearray] = None  # a long message of which a part has come
         self._gap = memoryview(b"")  # the part that has not
-        self._fault: Optional[bytes] = None
+        self._fault: Optional[bytes] = None  # all that came since it was no message any more
 
     @property
     def fault(self) -> str:
-        return (self._fault or b"").decode("utf-8", "replace")
+        data = self._fault or bytes(self._body or b"")
+        start = data.find(_FIRST_WORDS)
+        return data[start:].rstrip(b"\0").decode("utf-8", "replace") if start >= 0 else ""
 
     def send(self, message: Message) -> None:
         self._outbox.append(memoryview(_LENGTH.pack(len(message))))
@@ -189,7 +199,12 @@ class SocketParentEnd:
                 self.has_ended = True
                 return []
             self._gap = self._gap[n_bytes:]
-        self._body = None
+        self._body, self._gap = None, memoryview(b"")
+        n_bytes = len(body) - _LENGTH.size
+        if _LENGTH.unpack_from(body, n_bytes) != (n_bytes,):
+            self._fault = bytes(body)
+            return []
+        del body[n_bytes:]
         return [body]
 
     def _divide(self, chunk: bytes) -> list[Message]:
@@ -205,9 +220,12 @@ class SocketParentEnd:
             end = start + _LENGTH.size + n_bytes
             if n_bytes > MAX_MESSAGE_BYTES:
                 self._fault, start = data[start:], len(data)
-            elif end <= len(data):
+            elif end + _LENGTH.size <= len(data):
+                if _LENGTH.unpack_from(data, end) != (n_bytes,):
+                    self._fault, start = data[start:], len(data)
+                    break
                 messages.append(data[start + _LENGTH.size : end])
-                start = end
+                start = end + _LENGTH.size
             elif n_bytes > READ_BYTES:
                 self._begin_body(n_bytes, data[start + _LENGTH.size :])
                 start = len(data)
@@ -217,7 +235,7 @@ class SocketParentEnd:
         return messages
 
     def _begin_body(self, n_bytes: int, beginning: bytes) -> None:
-        self._body = bytearray(n_bytes)
+        self._body = bytearray(n_bytes + _LENGTH.size)
         self._body[: len(beginning)] = beginning
         self._gap = memoryview(self._body)[len(beginning) :]
 
@@ -230,13 +248,15 @@ class SocketWorkerEnd:
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(True)  # whatever the default timeout is
+        sock.set_inheritable(False)  # as it came by spawn
         self.waitable = sock
 
     def __reduce__(self) -> Any:
         return SocketWorkerEnd, (self.waitable,)
 
     def send(self, message: Message) -> None:
-        parts = deque([memoryview(_LENGTH.pack(len(message))), memoryview(message)])
+        length = memoryview(_LENGTH.pack(len(message)))
+        parts = deque([length, memoryview(message), length])
         while parts:
             _drop_sent(parts, self.waitable.sendmsg(_parts_for_one_write(parts), [], _NO_SIGPIPE))
 

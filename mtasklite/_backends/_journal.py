@@ -14,8 +14,7 @@ HALF_BYTES = 1 << 14
 JOURNAL_BYTES = 2 * HALF_BYTES
 
 _HEADER = struct.Struct("=qqq")  # turn, sequence number of the first outcome, bytes used
-_USED_AT = 16
-_USED = struct.Struct("=q")  # written last, by one store: a death in between leaves a journal without the last record
+_USED_WORD = 2  # written last, by one store: a death in between leaves a journal without the last record
 _RECORD = struct.Struct("=?i")  # whether it is a failure, bytes
 
 
@@ -41,6 +40,7 @@ class Journal:
     def __init__(self, memory: Any) -> None:
         self._halves = memory[:HALF_BYTES], memory[HALF_BYTES:]
         self._half = self._halves[0]
+        self._words = self._half.cast("q")
         self._turn = 0
         self._used = _HEADER.size
 
@@ -51,8 +51,8 @@ class Journal:
         """
         self._turn += 1
         self._half = self._halves[self._turn % 2]
-        self._used = _HEADER.size
-        _USED.pack_into(self._half, _USED_AT, _HEADER.size)
+        self._words = self._half.cast("q")
+        self._used = self._words[_USED_WORD] = _HEADER.size
         _HEADER.pack_into(self._half, 0, self._turn, first, _HEADER.size)
         return self._turn - 1
 
@@ -65,7 +65,7 @@ class Journal:
         _RECORD.pack_into(self._half, self._used, is_failure, len(blob))
         self._half[start:end] = blob
         self._used = end
-        _USED.pack_into(self._half, _USED_AT, end)
+        self._words[_USED_WORD] = end
         return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import selectors
 import signal
@@ -17,7 +18,18 @@ else:
 
 CHECK_SECONDS = 1.0
 
-HAS_LIFELINES = sys.platform == "linux"
+FIRST_KERNEL = (5, 6)
+"""Linux before this signals all owners of a pipe's descriptors whenever one of them is closed, not only at its end."""
+
+
+def _has_lifelines() -> bool:
+    if sys.platform != "linux":
+        return False
+    version = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return version is not None and (int(version[1]), int(version[2])) >= FIRST_KERNEL
+
+
+HAS_LIFELINES = _has_lifelines()
 
 
 def hang_on(lifeline: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import time
 from collections import deque
 from contextlib import suppress
@@ -22,6 +23,7 @@ from mtasklite._messages import (
     CONSTRUCTING,
     LEAVING,
     NOWHERE,
+    UNPACKING,
     Event,
     ExitFailed,
     InitFailed,
@@ -34,6 +36,9 @@ from mtasklite._status import AT, hold
 from mtasklite.errors import WorkerDiedError, signal_name
 
 _FRAME = re.compile(r'  File "(.*)", line ')
+
+HAS_PIDFDS = os.name == "nt" or hasattr(os, "pidfd_open")
+"""Whether the death of a process can be waited for; Windows has handles of processes, which are as good."""
 
 GRACE_SECONDS = 0.5
 """For the exit code of a process that another thread is amid collecting; and between SIGTERM and SIGKILL."""
@@ -122,7 +127,7 @@ class WorkerProcess:
         """End it for being late, if it is still at this; return whether it was."""
         if not hold(self._board.of(self.row), number):
             return False
-        if number == CONSTRUCTING:
+        if number == CONSTRUCTING or (number == UNPACKING and not self._is_up):
             self._init_error = late_init_error(self.slot, limit)
         elif number == LEAVING:
             self._exit_error = late_exit_error(self.slot, limit)
@@ -166,11 +171,7 @@ class WorkerProcess:
         tag = _wire.tag_of(message)
         if self.is_leaving and tag == protocol.RUN:
             return
-        try:
-            head, values, failures = _wire.unpack(message)
-        except Exception:
-            self.process.kill()  # a crash of the worker wrote its last words amid this
-            return
+        head, values, failures = _wire.unpack(message)
         if tag == protocol.RUN:
             first, busy_seconds, self._last_turn, packed = head
             failures.update({offset: _wire.unpack_error(error) for offset, error in packed.items()})
@@ -220,6 +221,11 @@ class WorkerProcess:
 
     # ---- its end
 
+    @property
+    def is_ended_unseen(self) -> bool:
+        """Whether it has ended though its death handle does not say so, which its own children may hold open."""
+        return self._death_handle == self.process.sentinel and self.process.exitcode is not None
+
     def bury(self, events: list[Event]) -> None:
         """Add to the events what it had still said, and how it ended."""
         for message in self._channel.drain():
@@ -238,7 +244,8 @@ class WorkerProcess:
         if self._exit_error is not None:
             events.append(ExitFailed(self.slot, self._exit_error))
         # What a signal struck before its constructor began is not the constructor's fault.
-        was_struck = self._init_error is None and current == NOWHERE and exitcode is not None and exitcode < 0
+        is_before = current in (NOWHERE, UNPACKING)
+        was_struck = self._init_error is None and is_before and exitcode is not None and exitcode < 0
         if self._is_up or was_struck:
             if not self.is_leaving:
                 events.append(Lost(self.slot, current, exitcode, reason, traceback))
@@ -262,7 +269,7 @@ class WorkerProcess:
         with no_process_starts():  # for a start asks all children how they are, and may spoil the answer here
             self.process.join()
         # Another thread that starts a process collects all that have ended, and may be amid collecting this one.
-        end = time.monotonic() + GRACE_SECONDS
+        end = time.monotonic() + (0 if _has_no_exit_codes() else GRACE_SECONDS)
         while self.process.exitcode is None and time.monotonic() < end:
             time.sleep(0.001)
         return cast("Optional[int]", self.process.exitcode)
@@ -293,8 +300,15 @@ class WorkerProcess:
             self._channel.close()
             if self._death_handle != self.process.sentinel:
                 os.close(self._death_handle)
-            with suppress(ValueError):  # where SIGCHLD is ignored, the end of a child cannot be asked for
+            if self.process.exitcode is None and _has_no_exit_codes():
+                self.process._popen.returncode = 0  # or it would be taken for running, and kept
+            with suppress(ValueError):  # its exit code was taken by other code
                 self.process.close()
+
+
+def _has_no_exit_codes() -> bool:
+    """Whether SIGCHLD is ignored: then the system forgets children when they end."""
+    return hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
 
 
 def _without_our_frames(fault: str) -> str:

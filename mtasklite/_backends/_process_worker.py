@@ -24,7 +24,7 @@ from mtasklite._backends._journal import Journal
 from mtasklite._backends._orphan import ParentWatch, hang_on
 from mtasklite._byvalue import freeze_inheritance, names_in_main
 from mtasklite._inbox import Inbox
-from mtasklite._messages import LEAVING, NOWHERE
+from mtasklite._messages import LEAVING, NOWHERE, UNPACKING
 from mtasklite._status import AT, note_start
 from mtasklite._worker import FLUSH_SECONDS, Finished, WorkerLoop, hire, how_it_raised
 from mtasklite.constants import ArgumentPassing
@@ -87,7 +87,8 @@ def main(channel: WorkerEnd, board: Board, assignment: Assignment, lifeline: Any
         # Where the parent finds it. Off in children, lest they write to what has this number there.
         faulthandler.enable(channel.waitable.fileno(), all_threads=False)
         os.register_at_fork(after_in_child=faulthandler.disable)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and decides
+    # The parent gets it too, and decides. Not SIG_IGN, which the programs that a task starts would inherit.
+    signal.signal(signal.SIGINT, lambda number, frame: None)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a forked handler would do the parent's clean-up here
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -178,6 +179,7 @@ class _ProcessWorker:
         message = self._inbox.get()
         if message is Inbox.STOP:
             raise _StoppedBeforeHireError
+        note_start(self._board, UNPACKING)
         _, (worker,), failures = _wire.unpack(message)
         if failures:
             raise failures[0]

@@ -42,14 +42,23 @@ def undisturbed() -> Iterator[None]:
     of Python 3.12 about forks with threads: the child runs nothing that takes a lock of this library.
     """
     has_masks = hasattr(signal, "pthread_sigmask")
-    with interrupts_put_off(), _lock, _without_false_file(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r".*multi-threaded, use of fork\(\)", DeprecationWarning)
+    with interrupts_put_off(), _lock, _without_false_file(), _without_warning_of_forks():
         old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if has_masks else None
         try:
             yield
         finally:
             if old_mask is not None:
                 signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
+
+
+@contextmanager
+def _without_warning_of_forks() -> Iterator[None]:
+    if sys.version_info < (3, 12):
+        yield  # there is none, and to change filters has effects elsewhere
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r".*multi-threaded, use of fork\(\)", DeprecationWarning)
+        yield
 
 
 @contextmanager

@@ -33,7 +33,7 @@ import multiprocess.util
 from mtasklite._backends._board import Board, size_of
 from mtasklite._backends._channel import make_channel
 from mtasklite._backends._orphan import HAS_LIFELINES
-from mtasklite._backends._process import GRACE_SECONDS, LEAVE_SECONDS, WorkerProcess
+from mtasklite._backends._process import GRACE_SECONDS, HAS_PIDFDS, LEAVE_SECONDS, WorkerProcess
 from mtasklite._backends._process_worker import Assignment, main
 from mtasklite._backends._starting import no_process_starts, undisturbed
 from mtasklite._backends._waiting import make_waiter
@@ -47,6 +47,9 @@ from mtasklite.errors import PoolClosedError
 
 EXIT_PRIORITY = 100
 """At interpreter exit: before ``multiprocess`` joins what still runs, which would be for ever."""
+
+ASK_SECONDS = 0.1
+"""Where only a pipe says that a process has ended, which its own children may hold open, all are asked this often."""
 
 ROWS_PER_SLOT = 2
 """Processes that one slot may have: a worker that has done all that it may, and is still leaving, and the next."""
@@ -110,6 +113,7 @@ class ProcessBackend:
         self._by_slot: dict[int, WorkerProcess] = {}
         self._living: set[WorkerProcess] = set()  # those that were retired too
         self._overstaying: set[WorkerProcess] = set()  # those that have a time to be killed at
+        self._ask_at = 0.0
         self._owner = os.getpid()
         self._finalize = multiprocess.util.Finalize(
             self,
@@ -187,7 +191,10 @@ class ProcessBackend:
 
     def _poll(self, seconds: Optional[float]) -> list[Event]:
         events: list[Event] = []
-        for worker, is_dead in self._waiter.wait(self._until_overdue(seconds)):
+        seconds = self._until_overdue(seconds)
+        if not HAS_PIDFDS:
+            seconds = _shorter(seconds, ASK_SECONDS)
+        for worker, is_dead in self._waiter.wait(seconds):
             if worker not in self._living:
                 continue
             if is_dead:
@@ -196,6 +203,10 @@ class ProcessBackend:
             worker.take_in(events)
             if worker.kill_at is not None:
                 self._overstaying.add(worker)
+        if not HAS_PIDFDS and time.monotonic() >= self._ask_at:
+            self._ask_at = time.monotonic() + ASK_SECONDS
+            for worker in [worker for worker in self._living if worker.is_ended_unseen]:
+                self._bury(worker, events)
         return events
 
     def _check_ours(self) -> None:

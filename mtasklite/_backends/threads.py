@@ -71,6 +71,7 @@ class _Worker:
         except BaseException as error:
             self.tell(ExitFailed(self.slot, error))
         self.board[AT] = NOWHERE
+        self._worker = self.loop = None  # while somebody may wait for it, nobody needs these
 
     def _serve(self, stack: ExitStack) -> None:
         try:
@@ -139,11 +140,12 @@ class ThreadBackend:
 
     def start(self, slot: int) -> bool:
         worker = _Worker(slot, self._workers[slot], self._argument_type, self._task_timeout, self._events)
-        try:
-            worker.thread.start()
-        except RuntimeError as error:
-            raise OSError(str(error)) from error  # as where there is no process left
-        self._by_slot[slot] = worker
+        with interrupts_put_off():  # or a thread might be left that nobody knows of
+            try:
+                worker.thread.start()
+            except RuntimeError as error:
+                raise OSError(str(error)) from error  # as where there is no process left
+            self._by_slot[slot] = worker
         return True
 
     def send(self, slot: int, batch: Batch) -> Receipt:
@@ -203,6 +205,7 @@ class ThreadBackend:
     def retire(self, slot: int) -> None:
         worker = self._by_slot.pop(slot)
         worker.inbox.stop()
+        self._leaving = [other for other in self._leaving if other.thread.is_alive()]
         self._leaving.append(worker)
 
     def cancel(self, slot: int) -> None:

@@ -216,3 +216,16 @@ def test_stopped_worker_holds_up_no_other():
         finally:
             child.resume()
         assert list(results) == ["bytes"] * 2
+
+
+@pytest.mark.parametrize("size", [100, 3 * READ_BYTES])
+def test_last_words_amid_a_message_spoil_it(socket_ends, size):
+    """A message that a crash broke off, and filled up with its last words, is not taken for one."""
+    parent_end, worker_end = socket_ends
+    words = b"Fatal Python error: Segmentation fault\n" + b"x" * 60
+    begun = _channel._LENGTH.pack(size) + bytes(size - 20) + words
+    thread = _in_thread(worker_end.waitable.sendall, begun)
+    thread.join()
+    worker_end.close()
+    assert parent_end.drain() == []
+    assert parent_end.fault.startswith("Fatal Python error: Segmentation fault\n")

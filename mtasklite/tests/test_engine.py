@@ -961,3 +961,15 @@ def test_no_item_fails_when_a_worker_dies_at_one_of_an_abandoned_iteration():
     after.lose(0, current=0)
     assert after.finish() == [done("a")]
     assert after.engine.n_errors == 0
+
+
+def test_death_that_was_ordered_for_another_item_is_no_mark_against_the_next():
+    """A late worker that had just begun to unpickle its next batch when it was killed does not blame that."""
+    bench = Bench(range(2))
+    bench.supply()
+    bench.engine.on_killed(0, 77)
+    for _ in range(3):
+        bench.lose(current=UNPACKING)
+        bench.supply()
+        bench.engine.on_killed(0, 77)
+    assert bench.take_all() == []

@@ -258,22 +258,6 @@ def test_worker_whose_attendant_fails_dies(monkeypatch):
     assert [type(result) for result in results] == [str, WorkerDiedError, str]
 
 
-def test_message_that_a_crash_has_spoilt_is_a_death(monkeypatch):
-    """What cannot be read of a worker's messages ends the worker, not the iteration."""
-    receive, n_left = SocketParentEnd.receive, [6]
-
-    def spoil(end):
-        messages = receive(end)
-        n_left[0] -= bool(messages)
-        return [b"R\x80\x05spoilt"] if messages and n_left[0] == 0 else messages
-
-    monkeypatch.setattr(SocketParentEnd, "receive", spoil)
-    results = list(Pool(workers.identity, 2, exception_behavior="ignore", chunk_size=4)(range(50)))
-    assert n_left[0] <= 0
-    assert len(results) == 50
-    assert all(result == number or isinstance(result, WorkerDiedError) for number, result in enumerate(results))
-
-
 def test_thread_that_cannot_be_replaced_costs_no_result(monkeypatch):
     """A system that has no thread left for a replacement costs that worker, as with processes."""
     start, n_started = threading.Thread.start, []

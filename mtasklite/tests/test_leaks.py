@@ -117,7 +117,8 @@ def test_many_calls_of_one_pool_leave_no_more_than_a_few(kind):
 @pytest.mark.parametrize("kind", ["inline", "threads", "fork"])
 def test_long_input_takes_no_more_memory_than_a_short_one(kind):
     """What was handed out is forgotten: thirty thousand results of a kilobyte do not pile up."""
-    results = Pool(bytes, **workers.ALL[kind])(itertools.repeat(1000, 30_000))
+    pool = Pool(bytes, chunk_size=1000, **workers.ALL[kind])  # or the speed of the day says how much is held
+    results = pool(itertools.repeat(1000, 30_000))
     bytes_at = {}
     for number, _ in enumerate(results):
         if number in (10_000, 29_999):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import types
 
 import multiprocess
 import pytest
@@ -80,3 +81,21 @@ def test_input_is_seen_without_a_selector(monkeypatch, pipe):
     pipe[1].send_bytes(b"x")
     assert watch.wait(workers.LIMIT_SECONDS)
     assert not watch.is_orphan
+
+
+@pytest.mark.parametrize(
+    ("platform", "release", "has_lifelines"),
+    [
+        ("linux", "6.18.44", True),
+        ("linux", "5.6.0-rc1", True),
+        ("linux", "5.4.0-42-generic", False),
+        ("linux", "4.18.0-553.el8", False),
+        ("linux", "unknown", False),
+        ("darwin", "23.1.0", False),
+    ],
+)
+def test_lifelines_are_for_kernels_that_signal_at_the_end_alone(monkeypatch, platform, release, has_lifelines):
+    """Older ones signal whenever any reader closes its end, so the end of one worker would be that of all."""
+    monkeypatch.setattr(_orphan.sys, "platform", platform)
+    monkeypatch.setattr(_orphan.os, "uname", lambda: types.SimpleNamespace(release=release), raising=False)
+    assert _orphan._has_lifelines() is has_lifelines
