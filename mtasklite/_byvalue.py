@@ -118,13 +118,14 @@ class ValuePickler(_ByName, pickle.Pickler):
     Args:
         file: Where to.
         peer_main: Names that the peer's ``__main__`` has.
+        buffer_callback: As in `pickle.Pickler`.
 
     Attributes:
         has_instances: Whether anything but built-in types was met, which might fail to load.
     """
 
-    def __init__(self, file: io.BytesIO, peer_main: frozenset[str]) -> None:
-        super().__init__(file, pickle.HIGHEST_PROTOCOL)
+    def __init__(self, file: io.BytesIO, peer_main: frozenset[str], buffer_callback: Any = None) -> None:
+        super().__init__(file, pickle.HIGHEST_PROTOCOL, buffer_callback=buffer_callback)
         self._peer_main = peer_main
         # By id, with the object, so that the id stays its own.
         self._reductions: dict[int, tuple[Named, Any]] = {}

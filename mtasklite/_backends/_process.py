@@ -13,7 +13,7 @@ from typing import Any, Optional, cast
 from mtasklite import _wire
 from mtasklite._backends import _process_worker as protocol
 from mtasklite._backends._board import Board
-from mtasklite._backends._channel import Message, ParentEnd
+from mtasklite._backends._channel import ParentEnd
 from mtasklite._backends._journal import read_journal
 from mtasklite._backends._starting import no_process_starts
 from mtasklite._backends._waiting import Waiter
@@ -80,7 +80,7 @@ class WorkerProcess:
         self._worker = worker
         self._codec = _wire.Codec()  # until it has said which names it knows
         self._open: deque[range] = deque()  # sequence numbers of what it was sent and has not answered
-        self._held_back: deque[tuple[Message, range]] = deque()  # for when it is idle
+        self._held_back: deque[tuple[_wire.Message, range]] = deque()  # for when it is idle
         self._is_behind = False  # whether something waits in the channel's outbox
         self._is_cut_off = False
         self._is_released = False
@@ -134,7 +134,7 @@ class WorkerProcess:
         self.process.kill()
         return True
 
-    def _tell(self, message: Message) -> None:
+    def _tell(self, message: _wire.Message) -> None:
         self._channel.send(message)
         self._push()
 
@@ -167,7 +167,7 @@ class WorkerProcess:
             if self.kill_at is None:
                 self.process.kill()  # it closed its end; with nobody to talk to it is as good as dead
 
-    def _understand(self, message: Message, events: list[Event]) -> None:
+    def _understand(self, message: _wire.Arrived, events: list[Event]) -> None:
         tag = _wire.tag_of(message)
         if self.is_leaving and tag == protocol.RUN:
             return

@@ -131,7 +131,7 @@ class _ProcessWorker:
         self._codec = _wire.Codec(assignment.parent_main)
         self._keeper = _Keeper(Journal(board.journal_of(assignment.row)), self._codec)
         self._lock = threading.Lock()  # one message at a time
-        self._replies: deque[bytes] = deque()  # the attendant's
+        self._replies: deque[_wire.Message] = deque()  # the attendant's
         self._inbox = Inbox()
         self._loop: Optional[WorkerLoop] = None
 
@@ -203,7 +203,7 @@ class _ProcessWorker:
     def _tell(self, tag: bytes, head: Any = None) -> None:
         self._send(self._codec.pack(tag, head, [])[0])
 
-    def _send(self, message: bytes) -> None:
+    def _send(self, message: _wire.Message) -> None:
         with self._lock:
             self._channel.send(message)
         self._send_replies()
@@ -226,6 +226,9 @@ class _ProcessWorker:
                 is_working = loop is not None and (loop.is_amid_batch or not self._inbox.empty())
                 n_idle_checks = 0 if is_working else n_idle_checks + 1
                 has_input = watch.wait(FLUSH_SECONDS if n_idle_checks < IDLE_CHECKS else None)
+                if n_idle_checks == IDLE_CHECKS and self._lock.acquire(blocking=False):
+                    self._channel.trim()
+                    self._lock.release()
                 if has_input:
                     n_idle_checks = 0
                     self._take_in(self._channel.receive())

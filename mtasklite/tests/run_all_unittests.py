@@ -15,7 +15,7 @@ from mtasklite._cpus import available_cpus
 N_ELEM_VARIABLE = "MTASKLITE_TEST_N_ELEM"
 """The environment variable through which the tests learn of `--n_elem`."""
 
-NEEDED = ("pytest", "pytest_timeout", "xdist", "hypothesis", "psutil", "jupyter_client", "ipykernel")
+NEEDED = ("pytest", "pytest_timeout", "xdist", "hypothesis", "psutil", "jupyter_client", "ipykernel", "numpy")
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -11,8 +11,9 @@ import psutil
 import pytest
 
 from mtasklite import Pool, WorkerDiedError
-from mtasklite._backends import _channel, processes
-from mtasklite._backends._channel import READ_BYTES, SocketParentEnd, SocketWorkerEnd, make_channel
+from mtasklite._backends import _channel, _sockets, processes
+from mtasklite._backends._channel import make_channel
+from mtasklite._backends._sockets import READ_BYTES, make_socket_channel
 from mtasklite._backends._waiting import PlainWaiter
 from mtasklite.tests import workers
 
@@ -37,8 +38,7 @@ def socket_ends():
     """The two ends of a channel of sockets."""
     if not _channel.HAS_SOCKETS:
         pytest.skip("the platform has no socket pairs")
-    ours, theirs = socket.socketpair()
-    parent_end, worker_end = SocketParentEnd(ours), SocketWorkerEnd(theirs)
+    parent_end, worker_end = make_socket_channel()
     yield parent_end, worker_end
     parent_end.close()
     worker_end.close()
@@ -140,7 +140,7 @@ def test_parent_is_not_held_up_by_a_worker_that_does_not_read(socket_ends):
 def test_parent_is_not_held_up_by_a_message_that_is_cut_off(socket_ends):
     """Of a message whose end never comes nothing is handed out, and nobody waits for it."""
     parent_end, worker_end = socket_ends
-    worker_end.waitable.sendall(_channel._LENGTH.pack(LARGE) + b"the beginning")
+    worker_end.waitable.sendall(_sockets._LENGTH.pack(LARGE) + b"the beginning")
     assert parent_end.drain() == []
     assert parent_end.receive() == []
     worker_end.close()
@@ -223,7 +223,7 @@ def test_last_words_amid_a_message_spoil_it(socket_ends, size):
     """A message that a crash broke off, and filled up with its last words, is not taken for one."""
     parent_end, worker_end = socket_ends
     words = b"Fatal Python error: Segmentation fault\n" + b"x" * 60
-    begun = _channel._LENGTH.pack(size) + bytes(size - 20) + words
+    begun = _sockets._LENGTH.pack(size) + bytes(size - 20) + words
     thread = _in_thread(worker_end.waitable.sendall, begun)
     thread.join()
     worker_end.close()

@@ -18,7 +18,7 @@ import pytest
 
 from mtasklite import Pool, PoolClosedError, WorkerDiedError, delayed_init
 from mtasklite._backends import _starting
-from mtasklite._backends._channel import SocketParentEnd, SocketWorkerEnd
+from mtasklite._backends._sockets import SocketParentEnd, SocketWorkerEnd
 from mtasklite.tests import workers
 
 METHODS = ["fork", "spawn"]

@@ -833,3 +833,10 @@ def map_in_pool(items, start_method=None, depth=1):
     if depth > 1:
         return next(iter(mtasklite.Pool(call, 2, start_method=start_method)([items])))
     return list(mtasklite.Pool(call, 2, start_method=start_method)(items))
+
+
+def kill_if_first_is_five(array):
+    """Die at an array that begins with a five."""
+    if array[0] == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return int(array[0])

@@ -1,0 +1,344 @@
+"""Large values: arrays are not copied into pickles, and travel in shared memory where there is such a thing."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import mmap
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtasklite import Pool, SerializationError, WorkerDiedError
+from mtasklite._backends import _segments, _sockets
+from mtasklite._backends._segments import MAX_KEPT, MAX_KEPT_BYTES, MIN_BYTES, Lender, borrow
+from mtasklite._backends._sockets import make_socket_channel
+from mtasklite._wire import ALIGNMENT, MIN_BUFFER_BYTES, Codec, Parts, unpack
+from mtasklite.tests import workers
+from mtasklite.tests.workers import wait_until
+
+segments_only = pytest.mark.skipif(not _segments.HAS_SEGMENTS, reason="the platform has no memory without a name")
+
+LARGE = 4 * MIN_BYTES
+
+
+def make_array(value):
+    """Return a large array full of this value."""
+    return np.full(LARGE // 8, value, dtype=np.float64)
+
+
+def fill(array):
+    """Return what came, changed in place."""
+    array += 1
+    return array
+
+
+def nest(value):
+    """Return large arrays inside of other things."""
+    return {
+        "arrays": [make_array(value), (make_array(value + 1), "text")],
+        "bytes": bytes(LARGE),
+        "small": np.arange(3),
+    }
+
+
+def describe(array):
+    """Return how an array arrived."""
+    return float(array[-1]), array.flags.writeable, array.flags.aligned, array.nbytes
+
+
+@pytest.fixture(params=[pytest.param(True, marks=segments_only), False], ids=["segments", "sockets"])
+def fork_kwargs(request, monkeypatch):
+    """Two forked workers, with shared memory and without."""
+    monkeypatch.setattr(_sockets, "HAS_SEGMENTS", request.param)
+    return {"n_jobs": 2, "start_method": "fork"}
+
+
+# ---- pickled
+
+
+def test_large_buffers_are_not_in_the_pickle():
+    """They are sent as they are, after it."""
+    array = make_array(1.0)
+    message, failures = Codec().pack(b"T", None, [array])
+    assert failures == {}
+    assert isinstance(message, Parts)
+    assert any(np.shares_memory(array, np.frombuffer(part, np.uint8)) for part in message.parts if len(part))
+
+
+@pytest.mark.parametrize("nbytes", [8, MIN_BUFFER_BYTES - 8, MIN_BUFFER_BYTES, MIN_BUFFER_BYTES + 8, LARGE])
+def test_arrays_of_any_size_arrive_writable(nbytes):
+    """Whether they go into the pickle or follow it, they can be changed, and stand where arrays should."""
+    array = np.arange(nbytes // 8, dtype=np.float64)
+    message, _ = Codec().pack(b"T", None, [array, "x", array[:1], array])
+    arrived = bytearray(message.joined() if isinstance(message, Parts) else message)
+    _, values, failures = unpack(arrived)
+    assert failures == {}
+    for value in (values[0], values[3]):
+        assert (value == array).all()
+        assert value.flags.writeable
+        assert value.flags.aligned
+
+
+def test_buffers_are_aligned():
+    """They begin at multiples of what fast instructions ask for."""
+    message, _ = Codec().pack(b"T", None, ["x" * 7, *map(make_array, range(3))])
+    at = 0
+    for part in message.parts[:-1]:
+        if len(part) >= LARGE:
+            assert at % ALIGNMENT == 0
+        at += memoryview(part).nbytes
+
+
+class Troubled:
+    """Has a large array, and cannot be rebuilt."""
+
+    def __init__(self):
+        self.array = make_array(1.0)
+
+    def __reduce__(self):
+        return _fail, (self.array,)
+
+
+def _fail(_):
+    raise ValueError("not rebuilt")
+
+
+class Unsendable(Troubled):
+    """Has a large array, and something that cannot be pickled."""
+
+    def __reduce__(self):
+        return list, ([self.array, (one for one in "abc")],)
+
+
+def test_value_that_cannot_travel_spoils_no_buffer_of_its_neighbours(process_kwargs):
+    """Each value gets its own buffers, though one before it failed amid its own."""
+    items = [make_array(1.0), Troubled(), make_array(2.0), Unsendable(), make_array(3.0)]
+    results = list(Pool(describe, exception_behavior="ignore", **process_kwargs)(items))
+    assert [result[0] for result in results if isinstance(result, tuple)] == [1.0, 2.0, 3.0]
+    assert [type(results[index]) for index in (1, 3)] == [SerializationError] * 2
+
+
+def test_arrays_that_are_not_contiguous_arrive():
+    """They go into the pickle."""
+    array = np.arange(LARGE // 4, dtype=np.float64)[::2]
+    message, _ = Codec().pack(b"T", None, [array])
+    _, (arrived,), _ = unpack(message.joined() if isinstance(message, Parts) else message)
+    assert (arrived == array).all()
+
+
+# ---- in a pool
+
+
+def test_arrays_go_in_and_come_out(process_kwargs):
+    """What arrives is equal, aligned, and may be changed, on both sides."""
+    for index, array in enumerate(Pool(fill, **process_kwargs)(map(make_array, range(20)))):
+        assert describe(array) == (index + 1, True, True, LARGE)
+        array += 1
+
+
+def test_arrays_go_in_and_come_out_either_way(fork_kwargs):
+    """So it is with shared memory and without."""
+    with Pool(fill, **fork_kwargs) as pool:
+        kept = list(pool(map(make_array, range(20))))
+    assert [describe(array) for array in kept] == [(index + 1, True, True, LARGE) for index in range(20)]
+
+
+def test_arrays_arrive_inside_of_other_things(fork_kwargs):
+    """In dicts and lists, beside large bytes and small arrays."""
+    for value, result in enumerate(Pool(nest, **fork_kwargs)(range(5))):
+        first, (second, text) = result["arrays"]
+        assert (first[0], second[-1], text) == (value, value + 1, "text")
+        assert result["bytes"] == bytes(LARGE)
+        assert result["small"].tolist() == [0, 1, 2]
+
+
+def test_item_may_be_changed_once_it_was_read(fork_kwargs):
+    """An input may give the same array again and again, with other content."""
+
+    def items():
+        array = make_array(0.0)
+        for value in range(30):
+            array[:] = value
+            yield array
+
+    results = list(Pool(describe, **fork_kwargs)(items()))
+    assert [value for value, *_ in results] == list(range(30))
+
+
+@segments_only
+def test_memory_is_given_back_when_the_last_array_is_dropped(process_kwargs):
+    """What nobody refers to is not mapped any more, whatever was kept meanwhile."""
+    with Pool(make_array, **process_kwargs) as pool:
+        kept = list(pool(range(20)))
+        assert _n_mapped() > 0
+        part = kept[7][3:5]
+        del kept
+        gc.collect()
+        assert _n_mapped() <= 2  # the header and the body of one
+        assert part.tolist() == [7.0, 7.0]
+        del part
+        assert _n_mapped() == 0
+
+
+def _n_mapped():
+    return sum("memfd:mtasklite" in line for line in Path("/proc/self/maps").read_text().splitlines())
+
+
+@segments_only
+def test_pool_works_where_no_segment_can_be_made(monkeypatch):
+    """Then large values go over the socket."""
+    monkeypatch.setattr(os, "memfd_create", _refuse)
+    assert [describe(array)[0] for array in Pool(fill, 2, start_method="fork")(map(make_array, range(5)))] == [
+        1.0, 2.0, 3.0, 4.0, 5.0,
+    ]  # fmt: skip
+
+
+def _refuse(*_, **__):
+    raise OSError(errno.EMFILE, "none left")
+
+
+@segments_only
+def test_death_with_a_large_item_costs_nothing_else():
+    """A worker that is killed over one array is replaced, and the other arrays arrive."""
+    items = [make_array(value) for value in range(10)]
+    results = list(Pool(workers.kill_if_first_is_five, 2, exception_behavior="ignore")(items))
+    assert [type(result) for result in results].count(WorkerDiedError) == 1
+    assert [result for result in results if not isinstance(result, WorkerDiedError)] == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+
+
+# ---- lent and borrowed
+
+
+@pytest.fixture
+def lender():
+    """A sender's segments."""
+    lender = Lender()
+    yield lender
+    lender.close()
+
+
+def send(lender, content):
+    """Lend a message, and return it as it is borrowed."""
+    return borrow(lender.lend([content], len(content)), len(content))
+
+
+@segments_only
+def test_segment_is_used_again_once_it_is_free(lender):
+    """The receiver's last reference gives it back."""
+    arrived = send(lender, b"a" * LARGE)
+    assert bytes(arrived) == b"a" * LARGE
+    (segment,) = lender._kept
+    del arrived
+    assert bytes(send(lender, b"b" * (LARGE - 5))) == b"b" * (LARGE - 5)
+    assert lender._kept == [segment]
+
+
+@segments_only
+def test_segment_is_not_used_again_while_any_part_is_referred_to(lender):
+    """A slice is enough."""
+    part = send(lender, b"a" * LARGE)[5:7]
+    send(lender, b"b" * LARGE)
+    assert bytes(part) == b"aa"
+    assert len(lender._kept) == 2
+
+
+@segments_only
+def test_what_the_receiver_changes_changes_nowhere_else(lender):
+    """The receiver has the message for itself."""
+    arrived = send(lender, b"a" * LARGE)
+    arrived[0] = ord("x")
+    (segment,) = lender._kept
+    assert os.pread(segment.descriptor, 1, mmap.ALLOCATIONGRANULARITY) == b"a"
+
+
+@segments_only
+def test_copy_in_a_forked_child_gives_nothing_back(lender):
+    """Only the receiver itself does."""
+    arrived = send(lender, b"a" * LARGE)
+    child = os.fork()
+    if child == 0:
+        del arrived
+        os._exit(0)
+    os.waitpid(child, 0)
+    (segment,) = lender._kept
+    assert not segment.is_free
+    del arrived
+    assert segment.is_free
+
+
+@segments_only
+def test_few_segments_are_kept(lender):
+    """However many are lent; those that are not kept live as long as their messages."""
+    arrived = [send(lender, bytes([number]) * LARGE) for number in range(3 * MAX_KEPT)]
+    assert len(lender._kept) == MAX_KEPT
+    assert [message[0] for message in arrived] == list(range(3 * MAX_KEPT))
+    large = send(lender, bytes(MAX_KEPT_BYTES + 1))
+    assert len(large) == MAX_KEPT_BYTES + 1
+    assert sum(segment.capacity for segment in lender._kept) <= MAX_KEPT_BYTES
+    del arrived, large
+    lender.trim()
+    assert lender._kept == []
+
+
+@segments_only
+def test_message_is_copied_where_nothing_more_can_be_mapped(monkeypatch, lender):
+    """The system limits how much may be mapped, not how much is read; and the segment is free at once."""
+    descriptor = lender.lend([b"a" * LARGE], LARGE)
+    monkeypatch.setattr(_segments.mmap, "mmap", _refuse)
+    monkeypatch.setattr(_segments, "_Borrowed", _refuse)
+    assert bytes(borrow(descriptor, LARGE)) == b"a" * LARGE
+    (segment,) = lender._kept
+    assert segment.is_free
+
+
+@segments_only
+def test_message_of_many_parts_arrives(lender):
+    """More parts than the system writes at once."""
+    parts = [bytes([number % 256]) * 100 for number in range(3000)]
+    descriptor = lender.lend(parts, 300_000)
+    assert bytes(borrow(descriptor, 300_000)) == b"".join(parts)
+
+
+# ---- over the socket
+
+
+@segments_only
+def test_descriptors_that_were_not_sent_are_closed():
+    """So are those that came and were not looked at; the check of what is left behind follows."""
+    parent_end, worker_end = make_socket_channel()
+    parent_end.send(bytes(8 << 20))
+    parent_end.waitable.setblocking(False)
+    for _ in range(2000):
+        parent_end.send(bytes(1000))
+    parent_end.send(bytes(8 << 20))
+    assert not parent_end.push()
+    worker_end.send(bytes(8 << 20))
+    parent_end.waitable.recv(1)
+    parent_end.close()
+    worker_end.close()
+
+
+@segments_only
+def test_large_and_small_messages_keep_their_order():
+    """Whichever way each of them takes."""
+    parent_end, worker_end = make_socket_channel()
+    sizes = [10, 8 << 20, 20, 1 << 20, 1 << 20, 100_000, 30, 5 << 20, 40]
+    for number, size in enumerate(sizes):
+        worker_end.send(bytes([number]) * size)
+    messages = []
+    wait_until(lambda: messages.extend(parent_end.receive()) or len(messages) == len(sizes))
+    assert [(message[0], len(message)) for message in messages] == list(enumerate(sizes))
+    parent_end.close()
+    worker_end.close()
+
+
+@segments_only
+def test_buffers_of_other_types_travel(process_kwargs):
+    """Large bytes, byte arrays, and whatever else has a buffer for pickle."""
+    items = [bytes(LARGE), bytearray(LARGE), pickle.PickleBuffer(bytes(LARGE))]
+    results = list(Pool(bytes, **process_kwargs)(items))
+    assert results == [bytes(LARGE)] * 3
