@@ -23,12 +23,14 @@ class ParentEnd(Protocol):
     Attributes:
         waitable: What to wait for.
         may_block: Whether sending blocks until the worker has taken what the pipe cannot hold.
-        has_ended: Whether nothing more will come.
     """
 
     waitable: Any
     may_block: bool
-    has_ended: bool
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will come."""
 
     @property
     def fault(self) -> str:
@@ -62,8 +64,8 @@ class WorkerEnd(Protocol):
             OSError: The parent is gone.
         """
 
-    def receive(self) -> Arrived:
-        """Wait for a message.
+    def receive(self) -> list[Arrived]:
+        """Wait for something to come, and return the messages that are whole then, if any.
 
         Raises:
             EOFError, OSError: The parent is gone.
@@ -96,11 +98,11 @@ class PipeParentEnd:
     """The parent's end of a pipe of ``multiprocess``."""
 
     may_block = True
+    has_ended = False
     fault = ""
 
     def __init__(self, connection: Any) -> None:
         self.waitable = connection
-        self.has_ended = False
 
     def send(self, message: Message) -> None:
         with suppress(OSError):  # if it is dead, its death handle will say so
@@ -137,9 +139,8 @@ class PipeWorkerEnd:
     def send(self, message: Message) -> None:
         self.waitable.send_bytes(_whole(message))
 
-    def receive(self) -> Arrived:
-        message: bytes = self.waitable.recv_bytes()
-        return message
+    def receive(self) -> list[Arrived]:
+        return [self.waitable.recv_bytes()]
 
     def trim(self) -> None:
         pass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import select
-import selectors
 import signal
 import sys
 from contextlib import suppress
@@ -70,29 +69,29 @@ class ParentWatch:
         self._parent = parent
         self._channel = channel
         self._forked_by = os.getppid()
-        self._selector: Optional[selectors.BaseSelector] = None
+        self._poll: Any = None
         self._pidfd: Optional[int] = None
         self._has_ended = False
-        if os.name == "posix":
-            self._selector = selectors.DefaultSelector()
-            self._selector.register(channel, selectors.EVENT_READ, True)
-            self._watch_by_pidfd(self._selector)
+        if hasattr(select, "poll"):
+            self._poll = select.poll()  # a selector takes longer over each wait
+            self._poll.register(channel, select.POLLIN)
+            self._watch_by_pidfd()
 
-    def _watch_by_pidfd(self, selector: selectors.BaseSelector) -> None:
+    def _watch_by_pidfd(self) -> None:
         if hasattr(os, "pidfd_open"):
             with suppress(OSError):
                 self._pidfd = os.pidfd_open(self._parent)
-                selector.register(self._pidfd, selectors.EVENT_READ, False)
+                self._poll.register(self._pidfd, select.POLLIN)
 
     def wait(self, seconds: Optional[float]) -> bool:
         """Wait so long at most, or for as long as is safe; return whether there is input."""
         if seconds is None:
             seconds = CHECK_SECONDS
-        if self._selector is None:
+        if self._poll is None:
             return bool(self._channel.poll(seconds))
-        found = [key.data for key, _ in self._selector.select(seconds)]
-        self._has_ended = False in found
-        return True in found
+        ready = {descriptor for descriptor, _ in self._poll.poll(1000 * seconds)}
+        self._has_ended = self._pidfd in ready
+        return bool(ready - {self._pidfd})
 
     @property
     def is_orphan(self) -> bool:
@@ -103,8 +102,6 @@ class ParentWatch:
 
     def close(self) -> None:
         """Give back what it holds."""
-        if self._selector is not None:
-            self._selector.close()
         if self._pidfd is not None:
             os.close(self._pidfd)
 

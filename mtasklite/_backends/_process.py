@@ -99,7 +99,8 @@ class WorkerProcess:
 
     def send(self, first: int, items: list[Any], max_ahead_bytes: int) -> tuple[int, dict[int, Exception]]:
         """Send a batch; return its size in bytes, and by offset the errors of items that could not be pickled."""
-        message, failures = self._codec.pack(protocol.BATCH, first, items)
+        tag = protocol.SINGLE if len(items) == 1 else protocol.BATCH
+        message, failures = self._codec.pack(tag, first, items)
         numbers = range(first, first + len(items))
         if self._channel.may_block and (self._held_back or (self._open and len(message) > max_ahead_bytes)):
             self._held_back.append((message, numbers))

@@ -31,7 +31,7 @@ from mtasklite.constants import ArgumentPassing
 from mtasklite.errors import note_worker_process
 
 # Tags of messages to a worker ...
-WORKER, BATCH, TAKE_BACK, CANCEL, STOP = b"W", b"B", b"T", b"C", b"S"
+WORKER, BATCH, SINGLE, TAKE_BACK, CANCEL, STOP = b"W", b"B", b"I", b"T", b"C", b"S"
 # ... and from it.
 HELLO, READY, INIT_FAILED, RUN, RETURNED, DYING, LEFT = b"H", b"Y", b"F", b"R", b"K", b"D", b"L"
 
@@ -220,18 +220,21 @@ class _ProcessWorker:
     def _attend(self) -> None:
         watch = ParentWatch(self._assignment.parent, self._channel.waitable)
         n_idle_checks = 0
+        has_batch = False  # one item alone is sent at once: there is nothing to look after
         try:  # whatever ends this thread must end the process, which could not be spoken to any more
             while True:
                 loop = self._loop
-                is_working = loop is not None and (loop.is_amid_batch or not self._inbox.empty())
+                is_amid_batch = loop is not None and loop.is_amid_batch
+                is_working = is_amid_batch or (has_batch and not self._inbox.empty())
                 n_idle_checks = 0 if is_working else n_idle_checks + 1
                 has_input = watch.wait(FLUSH_SECONDS if n_idle_checks < IDLE_CHECKS else None)
-                if n_idle_checks == IDLE_CHECKS and self._lock.acquire(blocking=False):
-                    self._channel.trim()
-                    self._lock.release()
+                if n_idle_checks == IDLE_CHECKS:
+                    has_batch = False
+                    self._trim()
                 if has_input:
-                    n_idle_checks = 0
-                    self._take_in(self._channel.receive())
+                    for message in self._channel.receive():
+                        if self._take_in(message) == BATCH:
+                            n_idle_checks, has_batch = 0, True
                 elif watch.is_orphan:
                     break
                 if loop is not None:
@@ -241,7 +244,14 @@ class _ProcessWorker:
         finally:
             os._exit(1)
 
-    def _take_in(self, message: Any) -> None:
+    def _trim(self) -> None:
+        if self._lock.acquire(blocking=False):
+            try:
+                self._channel.trim()
+            finally:
+                self._lock.release()
+
+    def _take_in(self, message: Any) -> bytes:
         tag = _wire.tag_of(message)
         if tag == CANCEL:
             self._inbox.cancel()
@@ -252,6 +262,7 @@ class _ProcessWorker:
             self._send_replies()
         else:
             self._inbox.put(message)
+        return tag
 
 
 class _StoppedBeforeHireError(Exception):

@@ -1,8 +1,8 @@
 """A channel over a socket pair: the parent's end never blocks, and large messages travel beside it.
 
-A message is its length in eight bytes, its bytes, and, on the way to the parent, its length once more. What a dying
-interpreter writes there instead, its fault handler's traceback, would be a length that no message has; and amid a
-message it makes one without the right end. That is how it is known.
+A message is its length in eight bytes, its bytes, and its length once more. What a dying interpreter writes there
+instead, its fault handler's traceback, would be a length that no message has; and amid a message it makes one without
+the right end. That is how it is known.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Outgoing(NamedTuple):
     descriptor: Optional[int] = None
 
 
-def _outgoing(lender: Optional[Lender], message: Message, has_end: bool) -> Iterable[_Outgoing]:
+def _outgoing(lender: Optional[Lender], message: Message) -> Iterable[_Outgoing]:
     """Divide a message into what is to be sent; its buffers are sent as they are."""
     parts: Sequence[Any] = message.parts if isinstance(message, Parts) else [message]
     n_bytes = len(message)
@@ -67,8 +67,7 @@ def _outgoing(lender: Optional[Lender], message: Message, has_end: bool) -> Iter
     yield _Outgoing(length, descriptor)
     if descriptor is None:
         yield from (_Outgoing(memoryview(part)) for part in parts)
-    if has_end:
-        yield _Outgoing(length)
+    yield _Outgoing(length)
 
 
 def _write(sock: socket.socket, outbox: deque[_Outgoing]) -> None:
@@ -114,18 +113,16 @@ def _borrow(descriptors: deque[int], length: int) -> memoryview:
     return borrow(descriptors.popleft(), length - IN_SEGMENT)
 
 
-class SocketParentEnd:
-    """The parent's end of a socket pair."""
+class _Reader:
+    """Reads a socket, and divides what comes into messages.
 
-    may_block = False
+    Attributes:
+        has_ended: Whether nothing more will come.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
-        self.waitable = sock
+        self._sock = sock
         self.has_ended = False
-        self._lender = Lender() if HAS_SEGMENTS else None
-        self._is_empty = False  # at the last attempt to read
-        self._outbox: deque[_Outgoing] = deque()
         self._descriptors: deque[int] = deque()  # that came, and whose messages have not been looked at
         self._rest = b""  # of what was read, the beginning of a message
         self._body: Optional[bytearray] = None  # a long message of which a part has come
@@ -134,65 +131,44 @@ class SocketParentEnd:
 
     @property
     def fault(self) -> str:
+        """What a fault handler wrote."""
         data = self._fault or bytes(self._body or b"")
         start = data.find(_FIRST_WORDS)
         return data[start:].rstrip(b"\0").decode("utf-8", "replace") if start >= 0 else ""
 
-    def send(self, message: Message) -> None:
-        if isinstance(message, Parts) and (self._lender is None or len(message) < MIN_BYTES):
-            message = message.joined()  # a copy, for it may wait here while the user changes what it was made of
-        self._outbox += _outgoing(self._lender, message, has_end=False)
-        self.push()
+    def read(self) -> list[Arrived]:
+        """Read once, or the rest of a long message, and return the messages that are whole now.
 
-    def push(self) -> bool:
+        Raises:
+            BlockingIOError: Nothing has come, and the socket does not block.
+        """
+        if self._body is not None:
+            return self._read_body(self._body)
         try:
-            while self._outbox:
-                _write(self.waitable, self._outbox)
+            chunk = self._read_chunk()
         except BlockingIOError:
-            return False
-        except ConnectionError:
-            _drop(self._outbox)  # the worker is dead, and its death handle says so
-        except OSError as error:
-            if error.errno in (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS):
-                return False  # the system may have room later
-            _drop(self._outbox)
-            with suppress(OSError):
-                self.waitable.shutdown(socket.SHUT_RDWR)  # which is noticed as the end of the channel
-        return True
-
-    def drain(self) -> list[Arrived]:
-        messages: list[Arrived] = []
-        self._is_empty = False
-        while not self.has_ended and not self._is_empty:
-            messages += self.receive()
-        return messages
-
-    def receive(self) -> list[Arrived]:
-        try:
-            if self._body is not None:
-                return self._read_body(self._body)
-            chunk = self._read()
-        except BlockingIOError:
-            self._is_empty = True
-            return []
+            raise
         except OSError:
             chunk = b""
-        if not chunk:
-            self.has_ended = True
-            return []
+        self.has_ended = not chunk
         return self._divide(chunk)
 
-    def _read(self) -> bytes:
+    def _read_chunk(self) -> bytes:
         if not HAS_SEGMENTS:
-            return self.waitable.recv(READ_BYTES)
-        chunk, ancillary, _, _ = self.waitable.recvmsg(READ_BYTES, _ROOM_FOR_DESCRIPTORS, _CLOSE_ON_EXEC)
+            return self._sock.recv(READ_BYTES)
+        chunk, ancillary, _, _ = self._sock.recvmsg(READ_BYTES, _ROOM_FOR_DESCRIPTORS, _CLOSE_ON_EXEC)
         if ancillary:
             self._descriptors += _descriptors_in(ancillary)
         return chunk
 
     def _read_body(self, body: bytearray) -> list[Arrived]:
         while self._gap:
-            n_bytes = self.waitable.recv_into(self._gap[:MAX_PART_BYTES])
+            try:
+                n_bytes = self._sock.recv_into(self._gap[:MAX_PART_BYTES])
+            except BlockingIOError:
+                raise
+            except OSError:
+                n_bytes = 0
             if not n_bytes:
                 self.has_ended = True
                 return []
@@ -243,10 +219,72 @@ class SocketParentEnd:
         self._gap = memoryview(self._body)[len(beginning) :]
 
     def close(self) -> None:
-        self.waitable.close()
-        _drop(self._outbox)
+        """Close the descriptors that came and were not used."""
         while self._descriptors:
             os.close(self._descriptors.popleft())
+
+
+class SocketParentEnd:
+    """The parent's end of a socket pair."""
+
+    may_block = False
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.waitable = sock
+        self._reader = _Reader(sock)
+        self._lender = Lender() if HAS_SEGMENTS else None
+        self._is_empty = False  # at the last attempt to read
+        self._outbox: deque[_Outgoing] = deque()
+
+    @property
+    def has_ended(self) -> bool:
+        return self._reader.has_ended
+
+    @property
+    def fault(self) -> str:
+        return self._reader.fault
+
+    def send(self, message: Message) -> None:
+        if isinstance(message, Parts) and (self._lender is None or len(message) < MIN_BYTES):
+            message = message.joined()  # a copy, for it may wait here while the user changes what it was made of
+        self._outbox += _outgoing(self._lender, message)
+        self.push()
+
+    def push(self) -> bool:
+        try:
+            while self._outbox:
+                _write(self.waitable, self._outbox)
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            _drop(self._outbox)  # the worker is dead, and its death handle says so
+        except OSError as error:
+            if error.errno in (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS):
+                return False  # the system may have room later
+            _drop(self._outbox)
+            with suppress(OSError):
+                self.waitable.shutdown(socket.SHUT_RDWR)  # which is noticed as the end of the channel
+        return True
+
+    def drain(self) -> list[Arrived]:
+        messages: list[Arrived] = []
+        self._is_empty = False
+        while not self.has_ended and not self._is_empty:
+            messages += self.receive()
+        return messages
+
+    def receive(self) -> list[Arrived]:
+        try:
+            return self._reader.read()
+        except BlockingIOError:
+            self._is_empty = True
+            return []
+
+    def close(self) -> None:
+        self.waitable.close()
+        _drop(self._outbox)
+        self._reader.close()
         if self._lender is not None:
             self._lender.close()
 
@@ -259,37 +297,24 @@ class SocketWorkerEnd:
         sock.set_inheritable(False)  # as it came by spawn
         self.waitable = sock
         self._lender = Lender() if HAS_SEGMENTS else None
-        self._descriptors: deque[int] = deque()
+        self._reader = _Reader(sock)
 
     def __reduce__(self) -> Any:
         return SocketWorkerEnd, (self.waitable,)
 
     def send(self, message: Message) -> None:
-        outbox = deque(_outgoing(self._lender, message, has_end=True))
+        outbox = deque(_outgoing(self._lender, message))
         try:
             while outbox:
                 _write(self.waitable, outbox)
         finally:
             _drop(outbox)
 
-    def receive(self) -> Arrived:
-        (length,) = _LENGTH.unpack(self._receive_exactly(_LENGTH.size))
-        if length > MAX_MESSAGE_BYTES:
-            return _borrow(self._descriptors, length)
-        return self._receive_exactly(length)
-
-    def _receive_exactly(self, n_bytes: int) -> bytearray:
-        body = bytearray(n_bytes)
-        gap = memoryview(body)
-        while gap:
-            n_received, ancillary, _, _ = self.waitable.recvmsg_into(
-                [gap[:MAX_PART_BYTES]], _ROOM_FOR_DESCRIPTORS, _CLOSE_ON_EXEC
-            )
-            self._descriptors += _descriptors_in(ancillary)
-            if not n_received:
-                raise EOFError
-            gap = gap[n_received:]
-        return body
+    def receive(self) -> list[Arrived]:
+        messages = self._reader.read()
+        if self._reader.has_ended:
+            raise EOFError
+        return messages
 
     def trim(self) -> None:
         """Give back memory that is kept for large messages; while nobody sends."""
@@ -298,5 +323,6 @@ class SocketWorkerEnd:
 
     def close(self) -> None:
         self.waitable.close()
+        self._reader.close()
         if self._lender is not None:
             self._lender.close()

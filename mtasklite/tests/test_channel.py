@@ -23,10 +23,14 @@ LARGE = 8 << 20
 sockets_only = pytest.mark.skipif(not _channel.HAS_SOCKETS, reason="the platform has no socket pairs")
 
 
-@pytest.fixture(params=[pytest.param(True, marks=sockets_only), False], ids=["sockets", "pipes"])
+@pytest.fixture(
+    params=[pytest.param("segments", marks=sockets_only), pytest.param("sockets", marks=sockets_only), "pipes"]
+)
 def ends(request, monkeypatch):
-    """The two ends of a channel, by sockets and by the fallback."""
-    monkeypatch.setattr(_channel, "HAS_SOCKETS", request.param)
+    """The two ends of a channel, by sockets with and without shared memory, and by the fallback."""
+    monkeypatch.setattr(_channel, "HAS_SOCKETS", request.param != "pipes")
+    if request.param == "sockets":
+        monkeypatch.setattr(_sockets, "HAS_SEGMENTS", False)
     ours, theirs = make_channel(multiprocess.get_context())
     yield ours, theirs
     ours.close()
@@ -34,10 +38,11 @@ def ends(request, monkeypatch):
 
 
 @pytest.fixture
-def socket_ends():
-    """The two ends of a channel of sockets."""
+def socket_ends(monkeypatch):
+    """The two ends of a channel of sockets, over which large messages go too."""
     if not _channel.HAS_SOCKETS:
         pytest.skip("the platform has no socket pairs")
+    monkeypatch.setattr(_sockets, "HAS_SEGMENTS", False)
     parent_end, worker_end = make_socket_channel()
     yield parent_end, worker_end
     parent_end.close()
@@ -75,7 +80,12 @@ def test_message_of_any_size_reaches_the_worker(ends, size):
     """What the parent sends the worker receives; what cannot be sent at once follows as it is pushed."""
     parent_end, worker_end = ends
     message, received = os.urandom(size), []
-    thread = _in_thread(lambda: received.append(bytes(worker_end.receive())))
+
+    def receive():
+        while not received:
+            received.extend(map(bytes, worker_end.receive()))
+
+    thread = _in_thread(receive)
     parent_end.send(message)
     workers.wait_until(parent_end.push)
     thread.join()

@@ -17,8 +17,7 @@ import multiprocess
 import pytest
 
 from mtasklite import Pool, PoolClosedError, WorkerDiedError, delayed_init
-from mtasklite._backends import _starting
-from mtasklite._backends._sockets import SocketParentEnd, SocketWorkerEnd
+from mtasklite._backends import _sockets, _starting
 from mtasklite.tests import workers
 
 METHODS = ["fork", "spawn"]
@@ -121,7 +120,8 @@ def test_pool_is_usable_after_a_signal_handler_raised(method):
 @pytest.mark.parametrize("n_before", [0, 5])
 def test_pool_is_usable_after_an_exception_amid_a_message(monkeypatch, place, n_before):
     """Wherever in the exchange a signal handler raises, no half of a message reaches the next iteration."""
-    original = getattr(SocketParentEnd, place)
+    end_class = _sockets._Reader if place == "_divide" else _sockets.SocketParentEnd
+    original = getattr(end_class, place)
     n_left = [n_before]
 
     def interrupted(*args):
@@ -133,7 +133,7 @@ def test_pool_is_usable_after_an_exception_amid_a_message(monkeypatch, place, n_
 
     with Pool(workers.identity, 2, chunk_size=4) as pool:
         list(pool(range(10)))
-        monkeypatch.setattr(SocketParentEnd, place, interrupted)
+        monkeypatch.setattr(end_class, place, interrupted)
         with pytest.raises(TooLateError):
             list(pool(range(1000)))
         assert list(pool(range(1000))) == list(range(1000))
@@ -244,15 +244,15 @@ def test_workers_start_where_very_many_files_are_open(process_kwargs):
 
 def test_worker_whose_attendant_fails_dies(monkeypatch):
     """A worker that cannot be spoken to any more, for want of memory say, is a dead one, and nobody waits for it."""
-    receive = SocketWorkerEnd.receive
+    receive = _sockets.SocketWorkerEnd.receive
 
     def fail_on_large(end):
-        message = receive(end)
-        if len(message) > 1 << 20:
+        messages = receive(end)
+        if any(len(message) > 1 << 20 for message in messages):
             raise MemoryError
-        return message
+        return messages
 
-    monkeypatch.setattr(SocketWorkerEnd, "receive", fail_on_large)
+    monkeypatch.setattr(_sockets.SocketWorkerEnd, "receive", fail_on_large)
     items = [1, bytes(2 << 20), 3]
     results = list(Pool(workers.type_name, 2, exception_behavior="ignore", start_method="fork")(items))
     assert [type(result) for result in results] == [str, WorkerDiedError, str]

@@ -22,6 +22,7 @@ import psutil
 
 import mtasklite
 from mtasklite import delayed_init
+from mtasklite._backends import _sockets
 
 PROCESSES = {method: {"n_jobs": 2, "start_method": method} for method in ("fork", "spawn", "forkserver")}
 PARALLEL = {"threads": {"n_jobs": 2, "use_threads": True}, **PROCESSES}
@@ -623,6 +624,7 @@ def make_large(item, folder, child=None):
             Path(folder, f"child-{_start_child(child)}").touch()
         Path(folder, f"worker-{os.getpid()}").touch()
         wait_until(Path(folder, "go").exists)
+        _sockets.MIN_BYTES = 1 << 60  # else it is not half sent at any time
         return bytes(32 << 20)
     wait_until(lambda: pids_in(folder, "worker"))
     return item
