@@ -20,6 +20,7 @@ GROWTH = 4
 
 _MEMORY_SECONDS = 0.25
 _MEMORY_RUNS = 32
+_MEDIAN_EVERY = 4
 
 
 class Pace:
@@ -32,6 +33,7 @@ class Pace:
 
     def __init__(self) -> None:
         self._runs: deque[tuple[int, float]] = deque()
+        self._n_runs = 0
         self._items = 0
         self._seconds = 0.0
         self.batch_size = 1
@@ -59,8 +61,10 @@ class Pace:
             self._items -= old_items
             self._seconds -= old_seconds
         self.batch_size = min(self.batch_size, self._items_in_a_batch())
-        typical_seconds = median_low(seconds / items for items, seconds in self._runs)
-        self.items_ahead = max(1, int(AHEAD_SECONDS / typical_seconds))
+        self._n_runs += 1
+        if self._n_runs < _MEMORY_RUNS or self._n_runs % _MEDIAN_EVERY == 0:
+            typical_seconds = median_low([seconds / items for items, seconds in self._runs])
+            self.items_ahead = max(1, int(AHEAD_SECONDS / typical_seconds))
 
     def grow(self) -> None:
         """Allow larger batches, up to fourfold, after one was done whole."""

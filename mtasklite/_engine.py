@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Optional
 
-from mtasklite._faults import death_error, init_error, late_error
-from mtasklite._messages import UNPACKING, Batch, InitFailed, Lost, Ready, Receipt, Returned, Run
+from mtasklite._faults import death_error, found_late_error, init_error, late_error
+from mtasklite._messages import UNPACKING, Batch, FoundLate, InitFailed, Lost, Ready, Receipt, Returned, Run
 from mtasklite._outlet import AsTheyCome, InOrder, Outlet
 from mtasklite._queue import Queue
 from mtasklite._roster import Roster
@@ -180,11 +180,15 @@ class Engine:
         if run.busy_seconds >= 0:
             self._slots.record(slot, len(run.values), run.busy_seconds)
         self._note_if_answered(slot, sent)
+        self._slots.place(slot)
         self._window.on_received(len(run.values), run.n_bytes)
         start = 0
         for offset in sorted(failures):
             self._settle(run.first + start, run.values[start:offset])
-            self._fail(run.first + offset, items[offset], failures[offset])
+            number, error = run.first + offset, failures[offset]
+            if isinstance(error, FoundLate):
+                error = found_late_error(run.slot, number - self._base, self._rules.task_timeout)
+            self._fail(number, items[offset], error)
             start = offset + 1
         self._settle(run.first + start, run.values[start:] if start else run.values)
 
@@ -300,7 +304,7 @@ class Engine:
 
     def _note_if_answered(self, slot: Slot, sent: Sent) -> None:
         if sent.next_number == sent.end_number:
-            self._slots.end_batch(slot, sent)
+            slot.end_batch(sent)
             self._window.on_batch_left(sent.receipt.n_bytes)
 
     def _settle(self, first: int, values: list[Any]) -> None:

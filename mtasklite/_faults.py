@@ -35,7 +35,8 @@ def death_error(event: Lost, item_index: Optional[int] = None, number: Optional[
     elif event.current < 0:
         where = f"when it was given item {item_index}, before that was unpickled"
     elif number != event.current:
-        where = f"at a later item, with the result of item {item_index} not yet sent"
+        later = item_index + event.current - (number or 0)
+        where = f"at item {later}, with the result of item {item_index} not yet sent (`retries=1` runs that again)"
     text = f"worker {event.slot} died {where}: {event.reason}"
     error = WorkerDiedError(text, event.exitcode, event.slot, item_index, event.traceback)
     if event.traceback is not None:
@@ -47,6 +48,12 @@ def late_error(event: Lost, item_index: int, limit: Optional[float]) -> TaskTime
     """Return the error of an item that ran longer than the limit."""
     text = f"item {item_index} ran longer than `task_timeout`, {limit} s; worker {event.slot} was replaced"
     return TaskTimeoutError(text, limit, event.slot, item_index)
+
+
+def found_late_error(slot: int, item_index: int, limit: Optional[float]) -> TaskTimeoutError:
+    """Return the error of an item that ran longer than the limit while nobody looked."""
+    text = f"item {item_index} ran longer than `task_timeout`, {limit} s, and ended by itself meanwhile"
+    return TaskTimeoutError(text, limit, slot, item_index)
 
 
 def death_in_making_error(

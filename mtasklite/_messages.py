@@ -120,4 +120,8 @@ class ExitFailed:
     error: BaseException
 
 
+class FoundLate(Exception):
+    """Stands for the value of an item that ended by itself, but past its time."""
+
+
 Event = Union[Ready, Run, Returned, InitFailed, Lost, ExitFailed]

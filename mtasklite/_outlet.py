@@ -34,6 +34,10 @@ class AsTheyCome:
         if not self._runs:
             return []
         values = self._runs.popleft()
+        if self._runs and len(values) < most:
+            values = values[:]  # a run is its sender's
+            while self._runs and len(values) < most:
+                values += self._runs.popleft()
         if len(values) > most:
             self._runs.appendleft(values[most:])
             values = values[:most]
@@ -61,10 +65,17 @@ class InOrder:
 
     def take(self, most: int) -> list[Any]:
         values = self._runs.pop(self._next, [])
-        if len(values) > most:
-            self._runs[self._next + most] = values[most:]
-            values = values[:most]
         self._next += len(values)
+        if self._next in self._runs and len(values) < most:
+            values = values[:]  # a run is its sender's
+            while self._next in self._runs and len(values) < most:
+                run = self._runs.pop(self._next)
+                self._next += len(run)
+                values += run
+        if len(values) > most:
+            self._next -= len(values) - most
+            self._runs[self._next] = values[most:]
+            values = values[:most]
         return values
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Optional
 
-from mtasklite._slots import Sent, Slot
+from mtasklite._slots import Slot
 
 
 class Roster:
@@ -53,16 +53,10 @@ class Roster:
             self._hungry[len(slot.batches)][slot.index] = None
 
     def record(self, slot: Slot, n_items: int, busy_seconds: float) -> None:
-        """Take in what a worker has shown of its speed."""
+        """Take in what a worker has shown of its speed; it is to be placed anew."""
         self.items_ahead -= slot.pace.items_ahead
         slot.pace.record(n_items, busy_seconds)
         self.items_ahead += slot.pace.items_ahead
-        self.place(slot)
-
-    def end_batch(self, slot: Slot, sent: Sent) -> None:
-        """Take in that a worker has answered all of a batch."""
-        slot.end_batch(sent)
-        self.place(slot)
 
     def give_up(self, slot: Slot) -> None:
         """Leave a slot empty for good."""

@@ -38,7 +38,7 @@ def hold(board: MutableSequence[Any], number: int) -> bool:
     return is_still
 
 
-def note_start(board: MutableSequence[Any], what: int) -> None:
-    """Say on the board what a worker begins that is not an item."""
-    board[SINCE] = time.monotonic()
+def note_start(board: MutableSequence[Any], what: int, grace_seconds: float = 0.0) -> None:
+    """Say on the board what a worker begins that is not an item, and how much later its time begins to count."""
+    board[SINCE] = time.monotonic() + grace_seconds
     board[AT] = what

@@ -18,7 +18,7 @@ from typing import Any, Callable, NamedTuple, Optional, Protocol, cast
 from weakref import WeakSet
 
 from mtasklite._inbox import Inbox
-from mtasklite._messages import CONSTRUCTING, NOWHERE, UNPACKING
+from mtasklite._messages import CONSTRUCTING, NOWHERE, UNPACKING, FoundLate
 from mtasklite._status import AT, HOLD_SECONDS, IS_HELD, SINCE, note_start
 from mtasklite.constants import ArgumentPassing
 from mtasklite.delayed_init import ShellObject
@@ -105,7 +105,7 @@ class WorkerLoop:
         inbox: Where batches come from; looked at for a cancellation before each item.
         board: This worker's numbers on the status board.
         send: Sends outcomes.
-        is_timed: Whether the start of each item goes on the board.
+        limit: Seconds that one item may run; then the start of each goes on the board.
         keeper: The journal, if there is one.
     """
 
@@ -115,14 +115,15 @@ class WorkerLoop:
         inbox: Inbox,
         board: MutableSequence[Any],
         send: Callable[[Finished], None],
-        is_timed: bool,
+        limit: Optional[float],
         keeper: Optional[Keeper] = None,
     ) -> None:
         self._call = call
         self._inbox = inbox
         self._board = board
         self._send = send
-        self._is_timed = is_timed
+        self._limit = limit
+        self._is_timed = limit is not None
         self._keeper = keeper
         self._keeps = False
         self._must_send = False
@@ -194,7 +195,7 @@ class WorkerLoop:
         """Work on items that lie side by side; return false if the rest may not be begun."""
         call, board, inbox, is_timed = self._call, self._board, self._inbox, self._is_timed
         add, clock = self._add_kept if self._keeps else self._values.append, time.monotonic
-        copied_to = self.copied_to
+        copied_to, limit = self.copied_to, math.inf if self._limit is None else self._limit
         now = clock()
         for item in items:
             if is_timed:
@@ -210,7 +211,10 @@ class WorkerLoop:
             else:
                 if copied_to:
                     os._exit(1)
-                add(value)
+                if is_timed and clock() - now >= limit:
+                    self._add_failure(number, FoundLate())  # and nobody came to kill it, being busy elsewhere
+                else:
+                    add(value)
             number += 1
             now = clock()
             if self._must_send or now - self._sent_at >= FLUSH_SECONDS:

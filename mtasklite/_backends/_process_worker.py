@@ -43,6 +43,9 @@ SKIPPED_AFTER_LARGE = 64
 
 IDLE_CHECKS = 10
 
+IMPORT_SECONDS = 60.0
+"""Beyond `task_timeout`, for a worker to be unpickled: that imports what it needs, which is no task's time."""
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -51,7 +54,7 @@ class Assignment:
     Attributes:
         row: Its place on the board.
         argument_type: How an item becomes arguments.
-        is_timed: Whether the start of each item goes on the board.
+        task_timeout: Seconds that one item may run.
         parent: Process id of the parent.
         parent_main: Names that the parent's ``__main__`` has.
         is_forked: Whether `worker` came by fork; else it follows as a message.
@@ -60,7 +63,7 @@ class Assignment:
 
     row: int
     argument_type: ArgumentPassing
-    is_timed: bool
+    task_timeout: Optional[float]
     parent: int
     parent_main: frozenset[str]
     is_forked: bool
@@ -169,7 +172,7 @@ class _ProcessWorker:
             return
         self._board[AT] = NOWHERE
         self._loop = WorkerLoop(
-            call, self._inbox, self._board, self._send_finished, self._assignment.is_timed, self._keeper
+            call, self._inbox, self._board, self._send_finished, self._assignment.task_timeout, self._keeper
         )
         self._loop.serve(lambda: self._tell(READY), self._unpack)
 
@@ -179,7 +182,7 @@ class _ProcessWorker:
         message = self._inbox.get()
         if message is Inbox.STOP:
             raise _StoppedBeforeHireError
-        note_start(self._board, UNPACKING)
+        note_start(self._board, UNPACKING, IMPORT_SECONDS)
         _, (worker,), failures = _wire.unpack(message)
         if failures:
             raise failures[0]

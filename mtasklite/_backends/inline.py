@@ -47,7 +47,7 @@ class InlineBackend:
             call = hire(self._worker, self._argument_type, self._stack, board)
         except Exception as error:
             return InitFailed(0, error)
-        self._loop = WorkerLoop(call, Inbox(), board, self._note_finished, is_timed=False)
+        self._loop = WorkerLoop(call, Inbox(), board, self._note_finished, limit=None)
         return Ready(0)
 
     def _note_finished(self, finished: Finished) -> None:

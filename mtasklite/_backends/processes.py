@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -30,8 +29,8 @@ import multiprocess.heap
 import multiprocess.resource_tracker
 import multiprocess.util
 
+from mtasklite._backends import _channel
 from mtasklite._backends._board import Board, size_of
-from mtasklite._backends._channel import make_channel
 from mtasklite._backends._orphan import HAS_LIFELINES
 from mtasklite._backends._process import GRACE_SECONDS, HAS_PIDFDS, LEAVE_SECONDS, WorkerProcess
 from mtasklite._backends._process_worker import Assignment, main
@@ -42,6 +41,7 @@ from mtasklite._faults import GUARD_HINT, death_in_making_error, init_error
 from mtasklite._interrupts import interrupts_put_off
 from mtasklite._messages import LEAVING, NOWHERE, Batch, Event, Receipt
 from mtasklite._status import AT, SINCE
+from mtasklite._window import MAX_BATCH_BYTES
 from mtasklite.constants import ArgumentPassing
 from mtasklite.errors import PoolClosedError
 
@@ -79,7 +79,6 @@ class ProcessBackend:
         start_method: ``'fork'``, ``'spawn'``, ``'forkserver'``, or ``None``: the default of ``multiprocess``.
     """
 
-    max_ahead_bytes = (64 if sys.platform == "linux" else 4) << 10
     max_batch_items: Optional[int] = None
 
     def __init__(
@@ -89,6 +88,8 @@ class ProcessBackend:
         task_timeout: Optional[float],
         start_method: Optional[str] = None,
     ) -> None:
+        # What fits in a pipe for sure, where writes block.
+        self.max_ahead_bytes = MAX_BATCH_BYTES if _channel.HAS_SOCKETS else 4 << 10
         self._workers = workers
         self._argument_type = argument_type
         self._task_timeout = task_timeout
@@ -133,14 +134,14 @@ class ProcessBackend:
         assignment = Assignment(
             row,
             self._argument_type,
-            self._task_timeout is not None,
+            self._task_timeout,
             os.getpid(),
             names_in_main(),
             self._is_forking,
             self._workers[slot] if self._is_forking else None,
         )
         with undisturbed():
-            ours, theirs = make_channel(self._context)
+            ours, theirs = _channel.make_channel(self._context)
             _parent_ends.add(ours)
             process = self._context.Process(
                 target=main,

@@ -86,8 +86,7 @@ class _Worker:
             return
         finally:
             self.board[AT] = NOWHERE
-        is_timed = self._task_timeout is not None
-        self.loop = WorkerLoop(call, self.inbox, self.board, self._send_finished, is_timed)
+        self.loop = WorkerLoop(call, self.inbox, self.board, self._send_finished, self._task_timeout)
         try:
             self.loop.serve(lambda: self.tell(Ready(self.slot)), self._unpack)
         except BaseException as error:

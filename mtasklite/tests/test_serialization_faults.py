@@ -89,7 +89,7 @@ def test_item_that_kills_while_it_is_unpickled_costs_itself(process_kwargs, how)
     (error,) = _outcomes_of_items(Spoilt(ARRIVING, how), **process_kwargs)
     assert type(error) is WorkerDiedError
     assert error.item_index == 5
-    assert "later item" not in str(error)
+    assert "not yet sent" not in str(error)
 
 
 def test_items_that_are_nested_too_deep_cost_themselves(process_kwargs):

@@ -222,3 +222,21 @@ def test_interpreter_exits_with_an_abandoned_thread():
     started_at = time.monotonic()
     assert "TaskTimeoutError" in workers.run_python("-c", code)
     assert time.monotonic() - started_at < ENDS_WITHIN_SECONDS
+
+
+def test_item_that_was_late_while_nobody_looked_is_late(parallel_kwargs):
+    """Whoever is busy elsewhere cannot have it stopped, but gets no value of an item that took too long."""
+    with Pool(_sleep, exception_behavior="ignore", task_timeout=0.3, **parallel_kwargs) as pool:
+        results = pool([0, 0.8, 0.01, 0.02])
+        assert next(results) == 0
+        time.sleep(1.5)
+        late, *others = results
+    assert type(late) is TaskTimeoutError
+    assert (late.item_index, late.seconds) == (1, 0.3)
+    assert late.worker_index in (0, 1)
+    assert others == [0.01, 0.02]
+
+
+def _sleep(seconds):
+    time.sleep(seconds)
+    return seconds

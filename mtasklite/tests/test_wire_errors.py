@@ -96,7 +96,7 @@ def test_remote_traceback_shows_the_worker_s_frames_but_the_loop_s():
         raise ValueError("a")
 
     sent = []
-    WorkerLoop(users_function, Inbox(), new_board(), sent.append, is_timed=False).work(0, [1], {})
+    WorkerLoop(users_function, Inbox(), new_board(), sent.append, limit=None).work(0, [1], {})
     text = Codec().pack_error(sent[0].failures[0]).traceback
     assert "in users_function" in text
     assert "in _work_on" not in text

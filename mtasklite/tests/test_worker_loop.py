@@ -33,7 +33,8 @@ class Bench:
         self.n_ready = 0
         self.inbox = Inbox()
         self.board = new_board()
-        self.loop = WorkerLoop(lambda item: call(self, item), self.inbox, self.board, self._send, is_timed, keeper)
+        limit = 1e9 if is_timed else None
+        self.loop = WorkerLoop(lambda item: call(self, item), self.inbox, self.board, self._send, limit, keeper)
 
     def _send(self, finished):
         self.runs.append(finished[:4])
