@@ -69,9 +69,9 @@ def skewed(n_items: int, _: float) -> Iterable[float]:
 
 
 def arrays(n_items: int, size: float) -> Iterable[Any]:
-    """Yield arrays of so many bytes."""
+    """Yield arrays of so many bytes, each another one: joblib would send one that it knows but once."""
     array = make_array(int(size))
-    return (array for _ in range(n_items))
+    return (array.copy() for _ in range(n_items))
 
 
 Work = tuple[Callable[[Any], Any], Callable[[int, float], Iterable[Any]]]

@@ -6,7 +6,7 @@ from collections import deque
 from statistics import median_low
 from typing import Optional
 
-BATCH_SECONDS = 0.005
+BATCH_SECONDS = 0.008
 """Work that one batch aims at: long against the 0.1 ms that a message costs, short against a person's patience."""
 
 AHEAD_SECONDS = 0.020

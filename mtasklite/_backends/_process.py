@@ -60,16 +60,14 @@ class WorkerProcess:
         channel: This end of the channel.
         board: The status board.
         waiter: What waits for it: it is added with `(self, False)` for what it says, `(self, True)` for its end.
-        worker: What it should work with, to be sent when it says that it is there; ``None`` if it came by fork.
 
     Attributes:
+        to_be_sent: What it should work with, to be sent when it says that it is there; ``None`` if it came by fork.
         is_leaving: Whether its end is expected, and its outcomes do not matter.
         kill_at: When to end it that should have ended by itself.
     """
 
-    def __init__(
-        self, slot: int, row: int, process: Any, channel: ParentEnd, board: Board, waiter: Waiter, worker: Any
-    ) -> None:
+    def __init__(self, slot: int, row: int, process: Any, channel: ParentEnd, board: Board, waiter: Waiter) -> None:
         self.slot = slot
         self.row = row
         self.process = process
@@ -77,7 +75,7 @@ class WorkerProcess:
         self._death_handle = _death_handle(process)
         self._board = board
         self._waiter = waiter
-        self._worker = worker
+        self.to_be_sent: Any = None
         self._codec = _wire.Codec()  # until it has said which names it knows
         self._open: deque[range] = deque()  # sequence numbers of what it was sent and has not answered
         self._held_back: deque[tuple[_wire.Message, range]] = deque()  # for when it is idle
@@ -146,8 +144,13 @@ class WorkerProcess:
             self._waiter.watch_room(self._channel.waitable, (self, False), is_behind)
         self._is_behind = is_behind
 
+    def know(self, names: frozenset[str]) -> None:
+        """Take in which names its `__main__` has."""
+        self._codec = _wire.Codec(names)
+        self._has_greeted = True
+
     def _send_worker(self) -> None:
-        message, failures = self._codec.pack(protocol.WORKER, None, [self._worker])
+        message, failures = self._codec.pack(protocol.WORKER, None, [self.to_be_sent])
         if failures:
             self._init_error = failures[0]
             self.process.kill()
@@ -179,10 +182,8 @@ class WorkerProcess:
             self._note_answered(first + len(values))
             events.append(Run(self.slot, first, values, failures, busy_seconds, len(message)))
         elif tag == protocol.HELLO:
-            self._codec = _wire.Codec(head)
-            self._has_greeted = True
-            if self._worker is not None:
-                self._send_worker()
+            self.know(head)
+            self._send_worker()
         elif tag == protocol.READY:
             self._is_up = True
             self._open.clear()
@@ -288,7 +289,7 @@ class WorkerProcess:
         return exitcode, reason, _without_our_frames(self._channel.fault) or None
 
     def _death_error(self, exitcode: Optional[int], reason: str, traceback: Optional[str]) -> WorkerDiedError:
-        if self._worker is not None and not self._has_greeted:
+        if not self._has_greeted:
             reason += f"; {GUARD_HINT}"
         return death_in_making_error(self.slot, reason, exitcode, traceback)
 

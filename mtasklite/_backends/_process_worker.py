@@ -7,6 +7,7 @@ and packs.
 
 from __future__ import annotations
 
+import _thread
 import faulthandler
 import os
 import signal
@@ -140,8 +141,9 @@ class _ProcessWorker:
 
     def run(self) -> int:
         """Work, and return the code to exit with."""
-        self._tell(HELLO, names_in_main())
-        threading.Thread(target=self._attend, name="mtasklite-attendant", daemon=True).start()
+        if not self._assignment.is_forked:  # else it has what the parent has
+            self._tell(HELLO, names_in_main())
+        _thread.start_new_thread(self._attend, ())  # without the wait for its start, and unknown to `threading`
         stack = ExitStack()
         exitcode, is_dying = 0, False
         try:

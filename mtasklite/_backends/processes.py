@@ -161,8 +161,11 @@ class ProcessBackend:
             finally:
                 theirs.close()
             # Before a Ctrl-C that came meanwhile is raised, at the end of this block.
-            to_send = None if self._is_forking else self._workers[slot]
-            worker = WorkerProcess(slot, row, process, ours, self._board, self._waiter, to_send)
+            worker = WorkerProcess(slot, row, process, ours, self._board, self._waiter)
+            if self._is_forking:
+                worker.know(assignment.parent_main)
+            else:
+                worker.to_be_sent = self._workers[slot]
             self._free_rows.pop()
             self._by_slot[slot] = worker
             self._living.add(worker)

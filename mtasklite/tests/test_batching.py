@@ -42,7 +42,7 @@ def test_batch_does_not_grow_before_one_is_done():
 
 
 def test_batch_aims_at_its_seconds_when_speed_is_steady():
-    """Once it has grown, a batch is 5 ms of work."""
+    """Once it has grown, a batch is 8 ms of work."""
     pace = make_pace(*[(10, 10 * 0.0001)] * 10)
     assert pace.batch_size == pytest.approx(BATCH_SECONDS / 0.0001, abs=1)
 

@@ -203,7 +203,7 @@ def test_batch_shrinks_at_once_when_a_run_is_slow():
     """After a slow run the next batch is one item."""
     bench = Bench()
     warm_up(bench)
-    assert sizes(bench.supply(most=1)) == [50]
+    assert sizes(bench.supply(most=1)) == [80]
     bench.answer(seconds_each=1.0)
     bench.take_all()
     assert sizes(bench.supply()) == [1]
