@@ -68,7 +68,8 @@ class Slot:
         batches: What the worker holds, in the order in which it works on it.
         pace: Its speed.
         quota: Items that its worker may still be given; ``None``: any number.
-        is_asked: Whether its worker was asked for what it has not begun, and has since answered nothing.
+        is_asked: Whether its worker was asked for what it has not begun, and has not answered that.
+        is_cut: Whether its worker gave back a part of the batch that it is at.
         idle_deaths: Deaths in a row without any item done.
         late_item: Sequence number of the item for which its worker is being killed.
     """
@@ -82,20 +83,21 @@ class Slot:
         self.pace = Pace()
         self.quota = max_tasks
         self.is_asked = False
+        self.is_cut = False
         self.idle_deaths = 0
         self.late_item: Optional[int] = None
 
     @property
     def may_be_given_a_batch(self) -> bool:
         """Whether the worker is up and a batch would not have to wait long behind another."""
-        if not self.is_live or not self.is_ready or self.is_asked or self.quota == 0:
+        if not self.is_live or not self.is_ready or self.is_asked or self.is_cut or self.quota == 0:
             return False
         return not self.batches or (len(self.batches) == 1 and self.pace.is_quick)
 
     @property
     def may_be_asked(self) -> bool:
         """Whether the worker holds more than the item that it is at, and was not asked for that."""
-        if self.is_asked or not self.batches:
+        if self.is_asked or self.is_cut or not self.batches:
             return False
         return len(self.batches) > 1 or self.batches[0].next_number + 1 < self.batches[0].end_number
 
@@ -124,7 +126,7 @@ class Slot:
     def end_batch(self, sent: Sent) -> None:
         """Take in that the worker has answered all of a batch, and may have a larger one."""
         self.batches.remove(sent)
-        self.is_asked = self.is_asked and bool(self.batches)
+        self.is_cut = self.is_cut and bool(self.batches)
         self.pace.grow()
 
     def take_back(self, n_batches: int, first: int) -> list[Batch]:
@@ -137,13 +139,14 @@ class Slot:
         n_kept = len(self.batches) - n_batches
         returned = [sent.batch for sent in self.batches[n_kept:]]
         del self.batches[n_kept:]
+        self.is_asked = False
         for sent in self.batches:
+            self.is_cut = self.is_cut or sent.batch.first < first <= sent.end_number
             if sent.batch.first < first < sent.end_number:
                 returned.insert(0, Batch(first, sent.items(first, sent.end_number)))
                 sent.batch = Batch(sent.batch.first, sent.items(sent.batch.first, first))
         if self.quota is not None:
             self.quota += sum(len(batch.items) for batch in returned)
-        self.is_asked = bool(returned and self.batches)
         return returned
 
     def batch_of(self, run: Run) -> Sent:
@@ -182,7 +185,7 @@ class Slot:
     def let_go(self) -> None:
         """Forget the batches; the worker must say again that it is ready."""
         self.is_ready = False
-        self.is_asked = False
+        self.is_asked = self.is_cut = False
         self.batches = []
 
     def restart(self) -> None:

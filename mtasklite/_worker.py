@@ -203,6 +203,7 @@ class WorkerLoop:
             else:
                 board[AT] = number
             if number >= inbox.limit and inbox.forbids(number):
+                board[AT] = number - 1  # this one has not begun
                 return False
             try:
                 value = call(item)
@@ -224,7 +225,10 @@ class WorkerLoop:
 
     def _may_begin(self, number: int) -> bool:
         self._board[AT] = number
-        return not self._inbox.forbids(number)
+        if self._inbox.forbids(number):
+            self._board[AT] = number - 1
+            return False
+        return True
 
     def _begin_timed(self, number: int, now: float) -> None:
         board = self._board

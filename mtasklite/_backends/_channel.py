@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from mtasklite._backends._sockets import make_socket_channel
-from mtasklite._wire import Arrived, Message, Parts
+from mtasklite._wire import MIN_BUFFER_BYTES, Arrived, Message, Parts
 
 HAS_SOCKETS = os.name == "posix"
 
@@ -71,9 +71,6 @@ class WorkerEnd(Protocol):
             EOFError, OSError: The parent is gone.
         """
 
-    def trim(self) -> None:
-        """Give back memory that is kept for large messages; while nobody sends."""
-
     def close(self) -> None:
         """Give the channel back."""
 
@@ -92,6 +89,11 @@ def make_channel(context: Any) -> tuple[ParentEnd, WorkerEnd]:
 
 def _whole(message: Message) -> bytes:
     return message.joined() if isinstance(message, Parts) else message
+
+
+def _writable(message: bytes) -> Arrived:
+    """Return a message such that arrays made of its buffers can be written."""
+    return bytearray(message) if len(message) >= MIN_BUFFER_BYTES else message
 
 
 class PipeParentEnd:
@@ -113,7 +115,7 @@ class PipeParentEnd:
 
     def receive(self) -> list[Arrived]:
         try:
-            return [self.waitable.recv_bytes()] if self.waitable.poll() else []
+            return [_writable(self.waitable.recv_bytes())] if self.waitable.poll() else []
         except (EOFError, OSError):
             self.has_ended = True
             return []
@@ -140,10 +142,7 @@ class PipeWorkerEnd:
         self.waitable.send_bytes(_whole(message))
 
     def receive(self) -> list[Arrived]:
-        return [self.waitable.recv_bytes()]
-
-    def trim(self) -> None:
-        pass
+        return [_writable(self.waitable.recv_bytes())]
 
     def close(self) -> None:
         self.waitable.close()

@@ -173,7 +173,7 @@ class WorkerProcess:
 
     def _understand(self, message: _wire.Arrived, events: list[Event]) -> None:
         tag = _wire.tag_of(message)
-        if self.is_leaving and tag == protocol.RUN:
+        if self.is_leaving and tag in (protocol.RUN, protocol.RETURNED):
             return
         head, values, failures = _wire.unpack(message)
         if tag == protocol.RUN:
@@ -206,7 +206,7 @@ class WorkerProcess:
         self._held_back.clear()
         for _ in range(min(n_batches, len(self._open))):
             self._open.pop()
-        if first != NOWHERE and self._open:
+        if self._open and first in self._open[0]:
             self._open[0] = range(self._open[0].start, first)
             self._note_answered(self._open[0].start)
         return Returned(self.slot, n_batches + n_held_back, first)

@@ -235,7 +235,6 @@ class _ProcessWorker:
                 has_input = watch.wait(FLUSH_SECONDS if n_idle_checks < IDLE_CHECKS else None)
                 if n_idle_checks == IDLE_CHECKS:
                     has_batch = False
-                    self._trim()
                 if has_input:
                     for message in self._channel.receive():
                         if self._take_in(message) == BATCH:
@@ -248,13 +247,6 @@ class _ProcessWorker:
             pass  # the parent is gone: nobody is left to work for
         finally:
             os._exit(1)
-
-    def _trim(self) -> None:
-        if self._lock.acquire(blocking=False):
-            try:
-                self._channel.trim()
-            finally:
-                self._lock.release()
 
     def _take_in(self, message: Any) -> bytes:
         tag = _wire.tag_of(message)

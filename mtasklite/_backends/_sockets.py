@@ -19,7 +19,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any, NamedTuple, Optional
 
-from mtasklite._backends._segments import HAS_SEGMENTS, MIN_BYTES, Lender, borrow
+from mtasklite._backends._segments import HAS_SEGMENTS, MIN_BYTES, borrow, lend
 from mtasklite._wire import Arrived, Message, Parts
 
 MAX_MESSAGE_BYTES = 1 << 48
@@ -56,16 +56,21 @@ class _Outgoing(NamedTuple):
     descriptor: Optional[int] = None
 
 
-def _outgoing(lender: Optional[Lender], message: Message) -> Iterable[_Outgoing]:
-    """Divide a message into what is to be sent; its buffers are sent as they are."""
+def _outgoing(message: Message, must_copy: bool) -> Iterable[_Outgoing]:
+    """Divide a message into what is to be sent.
+
+    Args:
+        message: The message.
+        must_copy: Whether its buffers may change before they are sent.
+    """
     parts: Sequence[Any] = message.parts if isinstance(message, Parts) else [message]
     n_bytes = len(message)
-    descriptor = None
-    if lender is not None and n_bytes >= MIN_BYTES:
-        descriptor = lender.lend(parts, n_bytes)
+    descriptor = lend(parts) if HAS_SEGMENTS and n_bytes >= MIN_BYTES else None
     length = memoryview(_LENGTH.pack(n_bytes if descriptor is None else IN_SEGMENT + n_bytes))
     yield _Outgoing(length, descriptor)
     if descriptor is None:
+        if must_copy and isinstance(message, Parts):
+            parts = [message.joined()]
         yield from (_Outgoing(memoryview(part)) for part in parts)
     yield _Outgoing(length)
 
@@ -107,12 +112,6 @@ def _descriptors_in(ancillary: Iterable[tuple[int, int, bytes]]) -> Iterable[int
             yield from found
 
 
-def _borrow(descriptors: deque[int], length: int) -> memoryview:
-    if not descriptors:
-        raise OSError(errno.EMFILE, "no file descriptor is left to receive a large message")
-    return borrow(descriptors.popleft(), length - IN_SEGMENT)
-
-
 class _Reader:
     """Reads a socket, and divides what comes into messages.
 
@@ -124,6 +123,7 @@ class _Reader:
         self._sock = sock
         self.has_ended = False
         self._descriptors: deque[int] = deque()  # that came, and whose messages have not been looked at
+        self._has_lost_one = False
         self._rest = b""  # of what was read, the beginning of a message
         self._body: Optional[bytearray] = None  # a long message of which a part has come
         self._gap = memoryview(b"")  # the part that has not
@@ -132,7 +132,7 @@ class _Reader:
     @property
     def fault(self) -> str:
         """What a fault handler wrote."""
-        data = self._fault or bytes(self._body or b"")
+        data = self._fault or bytes(self._body or self._rest)
         start = data.find(_FIRST_WORDS)
         return data[start:].rstrip(b"\0").decode("utf-8", "replace") if start >= 0 else ""
 
@@ -156,9 +156,10 @@ class _Reader:
     def _read_chunk(self) -> bytes:
         if not HAS_SEGMENTS:
             return self._sock.recv(READ_BYTES)
-        chunk, ancillary, _, _ = self._sock.recvmsg(READ_BYTES, _ROOM_FOR_DESCRIPTORS, _CLOSE_ON_EXEC)
+        chunk, ancillary, flags, _ = self._sock.recvmsg(READ_BYTES, _ROOM_FOR_DESCRIPTORS, _CLOSE_ON_EXEC)
         if ancillary:
             self._descriptors += _descriptors_in(ancillary)
+        self._has_lost_one = self._has_lost_one or bool(flags & socket.MSG_CTRUNC)
         return chunk
 
     def _read_body(self, body: bytearray) -> list[Arrived]:
@@ -193,8 +194,9 @@ class _Reader:
             (length,) = _LENGTH.unpack_from(data, start)
             body_at = start + _LENGTH.size
             end = body_at + (length if length <= MAX_MESSAGE_BYTES else 0)
-            if len(data) >= end + _LENGTH.size or length > IN_SEGMENT + MAX_MESSAGE_BYTES:
-                if data[start:body_at] != data[end : end + _LENGTH.size] or length > IN_SEGMENT + MAX_MESSAGE_BYTES:
+            is_length = length <= MAX_MESSAGE_BYTES or 0 <= length - IN_SEGMENT <= MAX_MESSAGE_BYTES
+            if len(data) >= end + _LENGTH.size or not is_length:
+                if not is_length or data[start:body_at] != data[end : end + _LENGTH.size]:
                     self._fault, start = data[start:], len(data)
                     break
                 messages.append(self._message(length, data[body_at:end]))
@@ -209,7 +211,9 @@ class _Reader:
 
     def _message(self, length: int, body: bytes) -> Arrived:
         if length > MAX_MESSAGE_BYTES:
-            return _borrow(self._descriptors, length)
+            if self._has_lost_one or not self._descriptors:  # which of the messages lost its own, nobody knows
+                raise OSError(errno.EMFILE, "no file descriptor is left to receive a large message")
+            return borrow(self._descriptors.popleft(), length - IN_SEGMENT)
         # What is large may have buffers, of which arrays are made that can be written.
         return body if length <= READ_BYTES else bytearray(body)
 
@@ -233,7 +237,6 @@ class SocketParentEnd:
         sock.setblocking(False)
         self.waitable = sock
         self._reader = _Reader(sock)
-        self._lender = Lender() if HAS_SEGMENTS else None
         self._is_empty = False  # at the last attempt to read
         self._outbox: deque[_Outgoing] = deque()
 
@@ -246,9 +249,8 @@ class SocketParentEnd:
         return self._reader.fault
 
     def send(self, message: Message) -> None:
-        if isinstance(message, Parts) and (self._lender is None or len(message) < MIN_BYTES):
-            message = message.joined()  # a copy, for it may wait here while the user changes what it was made of
-        self._outbox += _outgoing(self._lender, message)
+        # It may wait here while the user changes what it was made of.
+        self._outbox += _outgoing(message, must_copy=True)
         self.push()
 
     def push(self) -> bool:
@@ -285,8 +287,6 @@ class SocketParentEnd:
         self.waitable.close()
         _drop(self._outbox)
         self._reader.close()
-        if self._lender is not None:
-            self._lender.close()
 
 
 class SocketWorkerEnd:
@@ -296,14 +296,13 @@ class SocketWorkerEnd:
         sock.setblocking(True)  # whatever the default timeout is
         sock.set_inheritable(False)  # as it came by spawn
         self.waitable = sock
-        self._lender = Lender() if HAS_SEGMENTS else None
         self._reader = _Reader(sock)
 
     def __reduce__(self) -> Any:
         return SocketWorkerEnd, (self.waitable,)
 
     def send(self, message: Message) -> None:
-        outbox = deque(_outgoing(self._lender, message))
+        outbox = deque(_outgoing(message, must_copy=False))
         try:
             while outbox:
                 _write(self.waitable, outbox)
@@ -316,13 +315,6 @@ class SocketWorkerEnd:
             raise EOFError
         return messages
 
-    def trim(self) -> None:
-        """Give back memory that is kept for large messages; while nobody sends."""
-        if self._lender is not None:
-            self._lender.trim()
-
     def close(self) -> None:
         self.waitable.close()
         self._reader.close()
-        if self._lender is not None:
-            self._lender.close()

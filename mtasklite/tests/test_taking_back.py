@@ -15,6 +15,7 @@ from mtasklite import Pool
 from mtasklite._inbox import Inbox
 from mtasklite._messages import NOWHERE, Returned
 from mtasklite._status import AT, new_board
+from mtasklite._worker import WorkerLoop
 from mtasklite.tests.scripted import Bench, done, make_batch, make_slot
 from mtasklite.tests.workers import wait_until
 
@@ -84,6 +85,21 @@ def test_cancelled_worker_gives_nothing_back():
     assert inbox.forbids(7)
 
 
+def test_item_that_may_not_be_begun_is_not_the_one_the_worker_is_at():
+    """A death right after that is charged to the item before it."""
+    inbox, board = make_inbox(NOWHERE)
+
+    def call(item):
+        if item == "second":
+            inbox.take_back(board)
+        return item
+
+    seen = []
+    loop = WorkerLoop(call, inbox, board, lambda finished: seen.append((finished.values, board[AT])), None)
+    loop.work(10, ["first", "second", "third"], {})
+    assert seen == [(["first", "second"], 11)]
+
+
 # ---- what is known of it
 
 
@@ -93,7 +109,7 @@ def test_slot_gives_back_waiting_batches_and_the_rest_of_another():
     slot.is_asked = True
     assert slot.take_back(1, 2) == [make_batch(2, 2), make_batch(4, 2)]
     assert [sent.batch for sent in slot.batches] == [make_batch(0, 2)]
-    assert slot.is_asked
+    assert (slot.is_asked, slot.is_cut) == (False, True)
 
 
 def test_what_was_given_back_does_not_count_against_the_quota():
@@ -103,13 +119,14 @@ def test_what_was_given_back_does_not_count_against_the_quota():
     assert slot.quota == 4
 
 
-@pytest.mark.parametrize(("n_batches", "first"), [(0, NOWHERE), (1, NOWHERE)])
-def test_slot_may_be_given_batches_again_if_it_keeps_none_or_all(n_batches, first):
-    """Only a worker that is at an item others wait behind is left alone with that."""
-    slot = make_slot(make_batch(0, 4))
+@pytest.mark.parametrize(("n_batches", "n_left"), [(0, 2), (1, 1), (2, 0)])
+def test_slot_whose_batch_at_hand_was_not_cut_may_be_asked_again(n_batches, n_left):
+    """A worker that was unpickling gave back what waited, and may have to give back what it unpickles."""
+    slot = make_slot(make_batch(0, 4), make_batch(4, 2))
     slot.is_asked = True
-    slot.take_back(n_batches, first)
-    assert not slot.is_asked
+    slot.take_back(n_batches, NOWHERE)
+    assert (slot.is_asked, slot.is_cut) == (False, False)
+    assert slot.may_be_asked is (n_left > 0)
 
 
 # ---- who is asked, and who gets it
@@ -171,6 +188,20 @@ def test_answer_that_came_before_what_is_given_back_ends_the_batch():
     assert bench.slots[0].may_be_given_a_batch
 
 
+def test_worker_that_was_asked_is_given_nothing_before_it_answers():
+    """What it gives back is counted from the last batch that it has, so that must not change meanwhile."""
+    bench, _ = make_bench()
+    bench.engine.take_back()
+    held = bench.slots[0].batches
+    first, n_batches = held[0].next_number + 1, len(held) - 1
+    while bench.slots[0].batches:
+        bench.answer(0, seconds_each=0.0005)
+    assert {slot for slot, _ in bench.supply()} <= {1}
+    bench.engine.on_returned(Returned(0, 0, first))
+    assert n_batches >= 0
+    assert bench.slots[0].may_be_given_a_batch
+
+
 def test_what_comes_back_from_a_given_up_iteration_is_dropped():
     """The worker was told to drop it, and does not hold it any more."""
     bench, _ = make_bench()
@@ -227,6 +258,28 @@ def meet_late(folder, item):
     if item < 0:
         wait_until((Path(folder) / "go").exists)
     return item
+
+
+class SlowToUnpickle:
+    """An item that takes its time to arrive."""
+
+    def __init__(self, item):
+        self.item = item
+
+    def __reduce__(self):
+        return _arrive_slowly, (self.item,)
+
+
+def _arrive_slowly(item):
+    time.sleep(0.1)
+    return item
+
+
+def test_items_that_wait_for_each_other_meet_though_they_are_slow_to_arrive(process_kwargs, tmp_path):
+    """A worker that is asked while it unpickles is asked again."""
+    items = [*range(300), SlowToUnpickle(-1), -2, *range(100)]
+    results = list(Pool(partial(meet, str(tmp_path)), **process_kwargs)(items))
+    assert results == [*range(300), -1, -2, *range(100)]
 
 
 def test_max_tasks_per_child_holds_when_items_are_taken_back(process_kwargs, tmp_path):
