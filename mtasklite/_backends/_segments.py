@@ -16,7 +16,7 @@ from typing import Any, Optional
 
 HAS_SEGMENTS = sys.platform == "linux" and hasattr(os, "memfd_create")
 
-MIN_BYTES = 256 << 10
+MIN_BYTES = 1 << 20
 """Smaller messages are sent over the socket, which takes them as fast."""
 
 MAX_BORROWED = 64

@@ -22,7 +22,7 @@ from mtasklite.tests.workers import wait_until
 
 segments_only = pytest.mark.skipif(not _segments.HAS_SEGMENTS, reason="the platform has no memory without a name")
 
-LARGE = 4 * MIN_BYTES
+LARGE = MIN_BYTES + (64 << 10)
 
 
 def make_array(value):
