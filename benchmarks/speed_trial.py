@@ -14,6 +14,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, Callable
 
 MEBI = 1 << 20
@@ -139,36 +140,20 @@ def run_joblib(task: Any, items: Any, n_workers: int) -> Iterator[Any]:
     yield from Parallel(n_jobs=n_workers, return_as="generator")(delayed(task)(item) for item in items)
 
 
-def run_executor(task: Any, items: Any, n_workers: int) -> Iterator[Any]:
-    """Map with `ProcessPoolExecutor.map`, with default settings."""
+def run_executor(task: Any, items: Any, n_workers: int, **chunks: int) -> Iterator[Any]:
+    """Map with `ProcessPoolExecutor.map`, with default settings, or a chunk size picked by hand."""
     from concurrent.futures import ProcessPoolExecutor
 
     with ProcessPoolExecutor(n_workers) as executor:
-        yield from executor.map(task, items)
+        yield from executor.map(task, items, **chunks)
 
 
-def run_executor_1000(task: Any, items: Any, n_workers: int) -> Iterator[Any]:
-    """Map with `ProcessPoolExecutor.map(chunksize=1000)`, picked by hand."""
-    from concurrent.futures import ProcessPoolExecutor
-
-    with ProcessPoolExecutor(n_workers) as executor:
-        yield from executor.map(task, items, chunksize=1000)
-
-
-def run_pool(task: Any, items: Any, n_workers: int) -> Iterator[Any]:
-    """Map with `multiprocessing.Pool.imap`, with default settings."""
+def run_pool(task: Any, items: Any, n_workers: int, **chunks: int) -> Iterator[Any]:
+    """Map with `multiprocessing.Pool.imap`, with default settings, or a chunk size picked by hand."""
     from multiprocessing import Pool
 
     with Pool(n_workers) as pool:
-        yield from pool.imap(task, items)
-
-
-def run_pool_1000(task: Any, items: Any, n_workers: int) -> Iterator[Any]:
-    """Map with `multiprocessing.Pool.imap(chunksize=1000)`, picked by hand."""
-    from multiprocessing import Pool
-
-    with Pool(n_workers) as pool:
-        yield from pool.imap(task, items, chunksize=1000)
+        yield from pool.imap(task, items, **chunks)
 
 
 def run_pool_map(task: Any, items: Any, n_workers: int) -> Iterator[Any]:
@@ -187,9 +172,9 @@ CONTENDERS: dict[str, Callable[[Any, Any, int], Iterator[Any]]] = {
     "mpire": run_mpire,
     "joblib": run_joblib,
     "executor": run_executor,
-    "executor, chunksize=1000": run_executor_1000,
+    "executor, chunksize=1000": partial(run_executor, chunksize=1000),
     "Pool.imap": run_pool,
-    "Pool.imap, chunksize=1000": run_pool_1000,
+    "Pool.imap, chunksize=1000": partial(run_pool, chunksize=1000),
     "Pool.map": run_pool_map,
 }
 

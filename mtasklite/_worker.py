@@ -202,8 +202,7 @@ class WorkerLoop:
                 self._begin_timed(number, now)
             else:
                 board[AT] = number
-            if number >= inbox.limit and inbox.forbids(number):
-                board[AT] = number - 1  # this one has not begun
+            if number >= inbox.limit and not self._may_begin(number):
                 return False
             try:
                 value = call(item)
@@ -226,7 +225,7 @@ class WorkerLoop:
     def _may_begin(self, number: int) -> bool:
         self._board[AT] = number
         if self._inbox.forbids(number):
-            self._board[AT] = number - 1
+            self._board[AT] = number - 1  # this one has not begun
             return False
         return True
 

@@ -38,9 +38,9 @@ class Journal:
     """
 
     def __init__(self, memory: Any) -> None:
-        self._halves = memory[:HALF_BYTES], memory[HALF_BYTES:]
-        self._half = self._halves[0]
-        self._words = self._half.cast("q")
+        halves = memory[:HALF_BYTES], memory[HALF_BYTES:]
+        self._halves = [(half, half.cast("q")) for half in halves]
+        self._half, self._words = self._halves[0]
         self._turn = 0
         self._used = _HEADER.size
 
@@ -50,8 +50,7 @@ class Journal:
         What the other half had must have been sent.
         """
         self._turn += 1
-        self._half = self._halves[self._turn % 2]
-        self._words = self._half.cast("q")
+        self._half, self._words = self._halves[self._turn % 2]
         self._used = self._words[_USED_WORD] = _HEADER.size
         _HEADER.pack_into(self._half, 0, self._turn, first, _HEADER.size)
         return self._turn - 1

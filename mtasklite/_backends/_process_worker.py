@@ -176,7 +176,7 @@ class _ProcessWorker:
         self._loop = WorkerLoop(
             call, self._inbox, self._board, self._send_finished, self._assignment.task_timeout, self._keeper
         )
-        self._loop.serve(lambda: self._tell(READY), self._unpack)
+        self._loop.serve(lambda: self._tell(READY), _wire.unpack)
 
     def _receive_worker(self) -> Any:
         if self._assignment.is_forked:
@@ -189,10 +189,6 @@ class _ProcessWorker:
         if failures:
             raise failures[0]
         return worker
-
-    def _unpack(self, message: Any) -> tuple[int, list[Any], dict[int, Exception]]:
-        first, items, failures = _wire.unpack(message)
-        return first, items, failures
 
     def _send_finished(self, finished: Finished) -> None:
         values = finished.values

@@ -103,8 +103,9 @@ class _Worker:
         if number == LEAVING:
             self.tell(ExitFailed(self.slot, late_exit_error(self.slot, self._task_timeout)))
             return True
-        if self.loop is not None:
-            self.loop.flush()  # what it has finished stands
+        loop = self.loop
+        if loop is not None:
+            loop.flush()  # what it has finished stands
         self.tell(Lost(self.slot, number, None, "it was abandoned"))
         return True
 
@@ -169,7 +170,7 @@ class ThreadBackend:
 
     def _wait_for_one(self, events: list[Event], seconds: Optional[float]) -> bool:
         """Wait for an event, no longer than a result may lie unsent; return whether there was one."""
-        if any(worker.loop and worker.loop.is_amid_batch for worker in self._by_slot.values()):
+        if any(loop.is_amid_batch for loop in self._loops()):
             seconds = FLUSH_SECONDS if seconds is None else min(seconds, FLUSH_SECONDS)
         try:
             worker, event = self._events.get(timeout=seconds)
@@ -187,9 +188,12 @@ class ThreadBackend:
             events.append(event)
 
     def _flush_old(self) -> None:
-        for worker in self._by_slot.values():
-            if worker.loop is not None:
-                worker.loop.flush_if_old()
+        for loop in self._loops():
+            loop.flush_if_old()
+
+    def _loops(self) -> list[WorkerLoop]:
+        # Each looked at once, for a thread that ends forgets its own.
+        return [loop for loop in [worker.loop for worker in self._by_slot.values()] if loop is not None]
 
     def running(self) -> list[tuple[int, int, float]]:
         return [

@@ -156,16 +156,17 @@ def test_arrays_arrive_inside_of_other_things(fork_kwargs):
         assert result["small"].tolist() == [0, 1, 2]
 
 
-def test_item_may_be_changed_once_it_was_read(fork_kwargs):
-    """An input may give the same array again and again, with other content."""
+def same_array_again_and_again():
+    """Yield one array, with other content each time."""
+    array = make_array(0.0)
+    for value in range(30):
+        array[:] = value
+        yield array
 
-    def items():
-        array = make_array(0.0)
-        for value in range(30):
-            array[:] = value
-            yield array
 
-    results = list(Pool(describe, **fork_kwargs)(items()))
+def test_item_may_be_changed_once_it_was_sent(fork_kwargs):
+    """One by one each is sent as soon as it was read, though it may wait in the parent until its worker takes it."""
+    results = list(Pool(describe, chunk_size=1, **fork_kwargs)(same_array_again_and_again()))
     assert [value for value, *_ in results] == list(range(30))
 
 
@@ -190,17 +191,10 @@ def _n_mapped():
 
 @segments_only
 def test_pool_works_where_no_segment_can_be_made(monkeypatch):
-    """Then large values go over the socket, and an input that fills the same array again spoils none."""
+    """Then large values go over the socket, and what is changed after it was sent arrives as it was."""
     monkeypatch.setattr(os, "memfd_create", _refuse)
-
-    def items():
-        array = make_array(0.0)
-        for value in range(20):
-            array[:] = value
-            yield array
-
-    results = list(Pool(describe, 2, start_method="fork")(items()))
-    assert [value for value, *_ in results] == list(range(20))
+    results = list(Pool(describe, 2, chunk_size=1, start_method="fork")(same_array_again_and_again()))
+    assert [value for value, *_ in results] == list(range(30))
 
 
 def _refuse(*_, **__):
