@@ -10,7 +10,7 @@ BATCH_SECONDS = 0.008
 """Work that one batch aims at: long against the 0.1 ms that a message costs, short against a person's patience."""
 
 AHEAD_SECONDS = 0.020
-"""Work for each worker that may be read ahead when the user gave no `chunk_size`."""
+"""Work for each worker that may be read ahead of the item that it is at, when the user gave no `chunk_size`."""
 
 PREFETCH_SECONDS = 0.050
 """A worker whose items take longer than this gets no second batch: it would only wait behind the first."""
@@ -62,9 +62,9 @@ class Pace:
             self._seconds -= old_seconds
         self.batch_size = min(self.batch_size, self._items_in_a_batch())
         self._n_runs += 1
-        if self._n_runs < _MEMORY_RUNS or self._n_runs % _MEDIAN_EVERY == 0:
+        if self._n_runs <= _MEDIAN_EVERY or self._n_runs % _MEDIAN_EVERY == 0:
             typical_seconds = median_low([seconds / items for items, seconds in self._runs])
-            self.items_ahead = max(1, int(AHEAD_SECONDS / typical_seconds))
+            self.items_ahead = 1 + round(AHEAD_SECONDS / typical_seconds)
 
     def grow(self) -> None:
         """Allow larger batches, up to fourfold, after one was done whole."""

@@ -6,16 +6,19 @@ result of an iteration that was given up can therefore never be taken for one of
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Optional, Union
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple, Optional, Union
 
 NOWHERE, CONSTRUCTING, UNPACKING, LEAVING = -1, -2, -3, -4
 """What stands on the status board instead of an item's sequence number: the worker is at none, is being made,
 unpickles a batch, any item of which may be its death, or is in its `__exit__`."""
 
+NO_FAILURES: Mapping[int, Exception] = MappingProxyType({})
 
-@dataclass(frozen=True)
-class Batch:
+
+class Batch(NamedTuple):
     """Items that are sent to one worker together; they lie side by side in the input.
 
     Attributes:
@@ -27,8 +30,7 @@ class Batch:
     items: list[Any]
 
 
-@dataclass(frozen=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What a backend says of a batch that it has sent.
 
     Attributes:
@@ -38,7 +40,7 @@ class Receipt:
     """
 
     n_bytes: int = 0
-    failures: dict[int, Exception] = field(default_factory=dict)
+    failures: Mapping[int, Exception] = NO_FAILURES
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,7 @@ class Ready:
     slot: int
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """Outcomes of items that lie side by side in one batch.
 
     Attributes:
