@@ -169,7 +169,8 @@ class Slot:
         """
         may_have_run: list[tuple[int, Any]] = []
         not_started: list[Batch] = []
-        is_before_current = self.holds(current)
+        # A worker may have been struck while it learnt that it must not begin the item after a cut.
+        is_before_current = self.holds(current) or (self.is_cut and current == self.batches[0].end_number)
         for sent in self.batches:
             split_at = sent.next_number
             if is_before_current:

@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 from typing import Any, Optional
+from weakref import WeakSet
 
 HAS_SEGMENTS = sys.platform == "linux" and hasattr(os, "memfd_create")
 
@@ -61,25 +62,19 @@ def _fill(descriptor: int, left: list[memoryview]) -> None:
             left[0] = left[0][n_bytes:]
 
 
-class _Borrowed(mmap.mmap):
-    """A message in shared memory, as its receiver has it."""
-
-    n_alive = 0
-
-    def __del__(self) -> None:
-        _Borrowed.n_alive -= 1
+_borrowed: WeakSet[mmap.mmap] = WeakSet()
 
 
 def borrow(descriptor: int, n_bytes: int) -> memoryview:
     """Return the message in a segment, which may be changed, and close the descriptor."""
     try:
-        if _Borrowed.n_alive >= MAX_BORROWED:
+        if len(_borrowed) >= MAX_BORROWED:
             return _copy_of(descriptor, n_bytes)
         try:
-            body = _Borrowed(descriptor, n_bytes, flags=_PRIVATE)
+            body = mmap.mmap(descriptor, n_bytes, flags=_PRIVATE)
         except OSError:  # so many are mapped that the system allows no more
             return _copy_of(descriptor, n_bytes)
-        _Borrowed.n_alive += 1
+        _borrowed.add(body)
         return memoryview(body)
     finally:
         os.close(descriptor)

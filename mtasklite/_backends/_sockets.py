@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 import sys
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -31,6 +32,10 @@ MAX_PARTS = 64
 MAX_PART_BYTES = 1 << 30
 """Of one write or read; the platforms' limits are higher."""
 
+NO_ROOM_SECONDS = 0.001
+"""Pause before it is tried again to send what the system had no room for: memory, or descriptors on their way."""
+
+_NO_ROOM_NOW = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS)
 _LENGTH = struct.Struct("!Q")
 _FIRST_WORDS = b"Fatal Python error"
 # A user may have made that signal deadly again.
@@ -66,11 +71,11 @@ def _outgoing(message: Message, must_copy: bool) -> Iterable[_Outgoing]:
     parts: Sequence[Any] = message.parts if isinstance(message, Parts) else [message]
     n_bytes = len(message)
     descriptor = lend(parts) if HAS_SEGMENTS and n_bytes >= MIN_BYTES else None
+    if descriptor is None and must_copy and isinstance(message, Parts):
+        parts = [message.joined()]
     length = memoryview(_LENGTH.pack(n_bytes if descriptor is None else IN_SEGMENT + n_bytes))
     yield _Outgoing(length, descriptor)
     if descriptor is None:
-        if must_copy and isinstance(message, Parts):
-            parts = [message.joined()]
         yield from (_Outgoing(memoryview(part)) for part in parts)
     yield _Outgoing(length)
 
@@ -262,8 +267,9 @@ class SocketParentEnd:
         except ConnectionError:
             _drop(self._outbox)  # the worker is dead, and its death handle says so
         except OSError as error:
-            if error.errno in (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS):
-                return False  # the system may have room later
+            if error.errno in _NO_ROOM_NOW:
+                time.sleep(NO_ROOM_SECONDS)  # for the socket says that it is ready
+                return False
             _drop(self._outbox)
             with suppress(OSError):
                 self.waitable.shutdown(socket.SHUT_RDWR)  # which is noticed as the end of the channel
@@ -305,9 +311,17 @@ class SocketWorkerEnd:
         outbox = deque(_outgoing(message, must_copy=False))
         try:
             while outbox:
-                _write(self.waitable, outbox)
+                self._write(outbox)
         finally:
             _drop(outbox)
+
+    def _write(self, outbox: deque[_Outgoing]) -> None:
+        try:
+            _write(self.waitable, outbox)
+        except OSError as error:
+            if error.errno not in _NO_ROOM_NOW:
+                raise
+            time.sleep(NO_ROOM_SECONDS)
 
     def receive(self) -> list[Arrived]:
         messages = self._reader.read()

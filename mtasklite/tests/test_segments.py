@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import mmap
 import os
 import pickle
 from pathlib import Path
@@ -18,6 +19,7 @@ from mtasklite._backends._sockets import make_socket_channel
 from mtasklite._backends._waiting import PlainWaiter
 from mtasklite._wire import ALIGNMENT, MIN_BUFFER_BYTES, Codec, Parts, unpack
 from mtasklite.tests import workers
+from mtasklite.tests.programs import Program
 from mtasklite.tests.workers import wait_until
 
 segments_only = pytest.mark.skipif(not _segments.HAS_SEGMENTS, reason="the platform has no memory without a name")
@@ -267,8 +269,67 @@ def test_kept_results_take_few_descriptors():
 def test_message_is_copied_where_nothing_more_can_be_mapped(monkeypatch):
     """The system limits how much may be mapped, not how much is read."""
     descriptor = lend([b"a" * LARGE])
-    monkeypatch.setattr(_segments._Borrowed, "__new__", _refuse)
+    monkeypatch.setattr(mmap, "mmap", _refuse)
     assert bytes(borrow(descriptor, LARGE)) == b"a" * LARGE
+
+
+@segments_only
+def test_failed_maps_do_not_let_more_be_mapped_later():
+    """A map that could not be made, for want of a descriptor, is not taken for one that was dropped."""
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for _ in range(3):
+        descriptor = lend([b"a" * LARGE])
+        lowest_free = os.dup(descriptor)
+        os.close(lowest_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+        try:
+            assert bytes(borrow(descriptor, LARGE)) == b"a" * LARGE
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    kept = [send(b"a" * LARGE) for _ in range(MAX_BORROWED + 3)]
+    assert _n_mapped() == MAX_BORROWED
+    assert len(kept) == MAX_BORROWED + 3
+
+
+@segments_only
+@pytest.mark.parametrize("line", ["import mtasklite", "import mtasklite.errors", "from mtasklite import Pool"])
+def test_program_that_ends_with_results_says_nothing(line, tmp_path):
+    """Whatever is torn down first."""
+    code = (
+        f"import numpy\n{line}\nimport mtasklite\n"
+        f"def make(n): return numpy.ones(n)\n"
+        f"kept = list(mtasklite.Pool(make, 2, start_method='fork')([{LARGE // 8}] * 4))\n"
+    )
+    with Program(tmp_path, "-c", code) as program:
+        program.check_quiet()
+
+
+@segments_only
+def test_large_result_waits_until_the_system_has_room(monkeypatch):
+    """A user may have no more than so many descriptors on their way; that is no reason to give a result up."""
+    parent_end, worker_end = make_socket_channel()
+    real_write, refusals = _sockets._write, [errno.ETOOMANYREFS, errno.ENOBUFS]
+
+    def write(*args):
+        if refusals:
+            raise OSError(refusals.pop(), "no room")
+        real_write(*args)
+
+    monkeypatch.setattr(_sockets, "_write", write)
+    worker_end.send(b"a" * LARGE)
+    assert not refusals
+    messages = []
+    wait_until(lambda: messages.extend(parent_end.receive()) or messages)
+    assert bytes(messages[0]) == b"a" * LARGE
+    refusals.append(errno.ETOOMANYREFS)
+    parent_end.send(b"b" * LARGE)
+    assert parent_end.push()
+    wait_until(lambda: messages.extend(worker_end.receive()) or len(messages) == 2)
+    assert bytes(messages[1]) == b"b" * LARGE
+    parent_end.close()
+    worker_end.close()
 
 
 @segments_only

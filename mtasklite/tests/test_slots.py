@@ -146,6 +146,18 @@ def test_what_a_worker_held_is_divided_at_the_item_it_started_last(current, may_
     assert split_numbers(slot, current) == (may_have_run, not_started)
 
 
+@pytest.mark.parametrize("current", [50, 51])
+def test_what_ran_before_a_cut_may_have_run_when_the_worker_dies_at_the_cut(current):
+    """It says on the board which item it begins before it learns that it may not."""
+    slot = make_slot(make_batch(0, 100))
+    slot.is_asked = True
+    slot.take_back(0, 51)
+    slot.batches[0].receive(make_run(0, 48))
+    may_have_run, not_started = slot.split(current)
+    assert [number for number, _ in may_have_run] == [48, 49, 50]
+    assert not_started == []
+
+
 def test_division_goes_by_the_order_of_work_when_a_retried_item_stands_behind():
     """A retried item has a smaller number than what the worker was given before it."""
     slot = make_slot(make_batch(10, 2), make_batch(3, 1), is_quick=True)
