@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from typing import TYPE_CHECKING, Any, Callable, Generic, TypeVar, cast
 
@@ -11,12 +12,12 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
 
-W = TypeVar("W")
+R = TypeVar("R")
 
 _MARK = "_mtasklite_delayed_init"
 
 
-class ShellObject(Generic[W]):
+class ShellObject(Generic[R]):
     """Remembers a class and the arguments for it; the instance is made later, by each worker for itself.
 
     Calling the shell makes an instance here, once, and calls that.
@@ -32,22 +33,23 @@ class ShellObject(Generic[W]):
         kwargs: The keyword arguments.
     """
 
-    def __init__(self, cls: Callable[..., W], *args: Any, **kwargs: Any) -> None:
+    def __init__(self, cls: Callable[..., Callable[..., R]], *args: Any, **kwargs: Any) -> None:
         self.cls = cls
         self.args = args
         self.kwargs = kwargs
         self._instance: Any = None
         self._lock = threading.RLock()
 
-    def make_instance(self) -> W:
+    def make_instance(self) -> Callable[..., R]:
         """Make a new instance; whatever the constructor raises comes through."""
         return self.cls(*self.args, **self.kwargs)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> R:
         with self._lock:
             if self._instance is None:
                 self._instance = self.make_instance()
-        return self._instance(*args, **kwargs)
+        result: R = self._instance(*args, **kwargs)
+        return result
 
     def __getstate__(self) -> dict[str, Any]:
         # The instance made here stays here: it may hold what cannot travel.
@@ -63,7 +65,7 @@ class ShellObject(Generic[W]):
         return f"<delayed_init shell of {name}({', '.join(arguments)})>"
 
 
-def delayed_init(cls: Callable[P, W]) -> Callable[P, ShellObject[W]]:
+def delayed_init(cls: Callable[P, Callable[..., R]]) -> Callable[P, ShellObject[R]]:
     """Make a class's instances be built inside each worker, before the worker's first item.
 
     Calling the decorated class returns a `ShellObject`, which is what a pool takes as a worker. If the instance
@@ -92,10 +94,23 @@ def delayed_init(cls: Callable[P, W]) -> Callable[P, ShellObject[W]]:
 
     @functools.wraps(cls, updated=())
     def make_shell(*args: Any, **kwargs: Any) -> ShellObject[Any]:
+        _check_arguments(cls, args, kwargs)
         return ShellObject(cls, *args, **kwargs)
 
     setattr(make_shell, _MARK, True)
-    return cast("Callable[P, ShellObject[W]]", make_shell)
+    return cast("Callable[P, ShellObject[R]]", make_shell)
+
+
+def _check_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise now, at the user's line, what the constructor would raise in each worker for arguments that do not fit."""
+    try:
+        signature = inspect.signature(cls)
+    except (TypeError, ValueError):  # written in C, and says nothing of its arguments
+        return
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"the arguments do not fit `{cls.__name__}{signature}`: {error}") from None
 
 
 def is_decorated_class(worker: object) -> bool:

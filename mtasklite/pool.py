@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Callable, Generic, Optional, TypeVar, Union
@@ -20,6 +20,7 @@ from mtasklite.utils import is_closed, is_sized_iterator
 R = TypeVar("R")
 
 Worker = Callable[..., R]
+Workers = Union[Worker[R], Sequence[Worker[R]]]
 
 
 class Pool(Generic[R]):
@@ -68,7 +69,7 @@ class Pool(Generic[R]):
 
     def __init__(
         self,
-        worker_or_worker_arr: Union[Worker[R], list[Worker[R]], tuple[Worker[R], ...]],
+        worker_or_worker_arr: Workers[R],
         n_jobs: Optional[int] = None,
         argument_type: Union[ArgumentPassing, str] = "single_arg",
         exception_behavior: Union[ExceptionBehaviour, str] = Default("immediate"),  # noqa: B008

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Generator, Iterable, Iterator
 from functools import partial
 from types import TracebackType
-from typing import Any, Callable, Generic, Optional, TypeVar, Union
+from typing import Any, Generic, Literal, Optional, Protocol, TypeVar, Union, cast, overload
 from weakref import ref
 
 import tqdm.auto
@@ -14,7 +14,7 @@ import tqdm.auto
 from mtasklite._arguments import Default, check_choice, check_flag
 from mtasklite._interrupts import Interruptible
 from mtasklite.constants import ArgumentPassing, ExceptionBehaviour
-from mtasklite.pool import Pool, ResultIterator, Worker
+from mtasklite.pool import Pool, ResultIterator, Workers
 from mtasklite.utils import divide_kwargs, is_closed, is_sized_iterator
 
 R = TypeVar("R")
@@ -128,13 +128,59 @@ def _count_errors(pool_obj: ResultIterator[R], references: list[ref[Any]]) -> It
         yield value
 
 
-def make_pqdm(use_threads: bool) -> Callable[..., Any]:
+class Pqdm(Protocol):
+    """What a type checker knows of `pqdm`: by the names that it has here, or by those of the package pqdm."""
+
+    @overload
+    def __call__(
+        self,
+        input_iterable: Iterable[Any],
+        worker_or_worker_arr: Workers[R],
+        n_jobs: Optional[int] = ...,
+        argument_type: Union[ArgumentPassing, str, None] = ...,
+        bounded: bool = ...,
+        exception_behaviour: Union[ExceptionBehaviour, str] = ...,
+        use_threads: bool = ...,
+        tqdm_class: Any = ...,
+        *,
+        lazy: Literal[False],
+        **kwargs: Any,
+    ) -> list[R]: ...
+
+    @overload
+    def __call__(
+        self,
+        input_iterable: Iterable[Any],
+        worker_or_worker_arr: Workers[R],
+        n_jobs: Optional[int] = ...,
+        argument_type: Union[ArgumentPassing, str, None] = ...,
+        bounded: bool = ...,
+        exception_behaviour: Union[ExceptionBehaviour, str] = ...,
+        use_threads: bool = ...,
+        tqdm_class: Any = ...,
+        *,
+        lazy: Literal[True] = ...,
+        **kwargs: Any,
+    ) -> ProgressIterator[R]: ...
+
+    @overload
+    def __call__(
+        self, *, array: Iterable[Any], function: Workers[R], lazy: Literal[False], **kwargs: Any
+    ) -> list[R]: ...
+
+    @overload
+    def __call__(
+        self, *, array: Iterable[Any], function: Workers[R], lazy: Literal[True] = ..., **kwargs: Any
+    ) -> ProgressIterator[R]: ...
+
+
+def make_pqdm(use_threads: bool) -> Pqdm:
     """Return the function `pqdm`, with workers in threads or in processes."""
     use_threads_by_default = use_threads
 
     def pqdm(
         input_iterable: Iterable[Any] = _MISSING,
-        worker_or_worker_arr: Union[Worker[R], list[Worker[R]], tuple[Worker[R], ...]] = _MISSING,
+        worker_or_worker_arr: Workers[R] = _MISSING,
         n_jobs: Optional[int] = None,
         argument_type: Union[ArgumentPassing, str, None] = "single_arg",
         bounded: bool = True,
@@ -189,7 +235,7 @@ def make_pqdm(use_threads: bool) -> Callable[..., Any]:
         progress = ProgressIterator(results, tqdm_class, tqdm_kwargs)
         return progress if is_lazy else list(progress)
 
-    return pqdm
+    return cast("Pqdm", pqdm)
 
 
 def _either(name: str, value: Any, other_name: str, kwargs: dict[str, Any]) -> Any:

@@ -177,3 +177,31 @@ def test_decorated_class_is_known_as_such():
     """The decorated class is told from its shells, from its class and from any function."""
     others = [Adder(1), Adder.__wrapped__, abs, None]
     assert [is_decorated_class(worker) for worker in [Adder, *others]] == [True] + [False] * 4
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "problem"),
+    [
+        ((), {}, "missing a required argument: 'base'"),
+        ((1, 2), {}, "too many positional arguments"),
+        ((1,), {"scales": 2}, "unexpected keyword argument 'scales'"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused_where_they_are_written(args, kwargs, problem):
+    """Not in the workers, after they were started."""
+    with pytest.raises(TypeError, match=r"do not fit `Adder\(base, \*, scale=1\)`") as caught:
+        Adder(*args, **kwargs)
+    assert problem in str(caught.value)
+    assert Adder.__wrapped__.made == 0
+
+
+def test_class_that_says_nothing_of_its_arguments_is_taken_as_it_is():
+    """As those that are written in C."""
+
+    class Opaque(dict):
+        __signature__ = "none"
+
+        def __call__(self, item):
+            return self[item]
+
+    assert delayed_init(Opaque)(a=1)("a") == 1
