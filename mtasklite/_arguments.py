@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 import operator
 import sys
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Optional, TypeVar
 
 from mtasklite._cpus import available_cpus
+from mtasklite._frames import level_of_user
 from mtasklite.constants import ArgumentPassing, ExceptionBehaviour
 from mtasklite.delayed_init import is_decorated_class
+from mtasklite.errors import brief
 
 DEFAULT_PREFILL_RATIO = 2
 LONGEST_SECONDS = 1e6
 BACKENDS = ("processes", "threads")
+MOST_JOBS = 1 << 16
 START_METHODS = ("fork", "spawn", "forkserver")
 
 E = TypeVar("E", bound=Enum)
@@ -88,6 +92,26 @@ def _check_worker(name: str, worker: Any) -> None:
             f"`{name}` must be a callable, an object made by a `delayed_init` class, or a list of these,"
             f" but got: {worker!r}"
         )
+    if isinstance(worker, type) and any("__call__" in vars(base) for base in worker.__mro__):
+        warnings.warn(
+            f"`{name}` is the class {worker.__name__} itself, so each item makes a new object, {worker.__name__}(item);"
+            f" if each worker should make one object and call that, decorate the class with `delayed_init`"
+            f" and pass {worker.__name__}(...)",
+            stacklevel=level_of_user(),
+        )
+
+
+def check_order(input_iterable: Any, worker_or_worker_arr: Any) -> None:
+    """Raise if the two look as if they were swapped."""
+    is_worker = callable(worker_or_worker_arr)
+    if isinstance(worker_or_worker_arr, (list, tuple)):
+        is_worker = all(map(callable, worker_or_worker_arr))
+    if callable(input_iterable) and not _is_iterable(input_iterable) and not is_worker:
+        raise TypeError(
+            "`input_iterable` comes first and `worker_or_worker_arr` second, but they look swapped:"
+            f" got {brief(input_iterable)} as the input,"
+            f" and {brief(worker_or_worker_arr)} as the worker"
+        )
 
 
 def _number_of_jobs(n_jobs: Any) -> int:
@@ -96,6 +120,8 @@ def _number_of_jobs(n_jobs: Any) -> int:
     count = check_integer("n_jobs", n_jobs)
     if count < 0:
         return max(1, available_cpus() + 1 + count)
+    if count > MOST_JOBS:
+        raise ValueError(f"`n_jobs` must be at most {MOST_JOBS}, or None for one worker a CPU, but got: {n_jobs!r}")
     return max(1, count)
 
 
@@ -206,8 +232,12 @@ def check_flag(name: str, value: Any) -> bool:
 
 def check_iterable(name: str, value: Any) -> None:
     """Raise if a value cannot be iterated over; no iteration begins."""
-    if not hasattr(type(value), "__iter__") and not hasattr(type(value), "__getitem__"):
+    if not _is_iterable(value):
         raise TypeError(f"`{name}` must be iterable but got: {value!r}")
+
+
+def _is_iterable(value: Any) -> bool:
+    return hasattr(type(value), "__iter__") or hasattr(type(value), "__getitem__")
 
 
 def _listed(choices: Iterable[str]) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Callable, Optional
 
 from mtasklite._backends.base import Backend
 from mtasklite._messages import Event, InitFailed
 from mtasklite._slots import Slot
 from mtasklite.errors import WorkerInitError
+
+OUT_OF_SOMETHING = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 
 
 class Crew:
@@ -49,8 +52,11 @@ class Crew:
         try:
             for index in sorted(self.vacant):
                 self._start_in(index)
-        except BaseException:
+        except BaseException as error:
+            n_started = self._n_workers - len(self.vacant)
             self.terminate()
+            if isinstance(error, OSError) and error.errno in OUT_OF_SOMETHING:
+                raise _too_many(error, n_started, self._n_workers) from error
             raise
         return self.backend
 
@@ -101,3 +107,8 @@ class Crew:
     def _leave(self) -> Optional[Backend]:
         backend, self.backend, self.slots = self.backend, None, []
         return backend
+
+
+def _too_many(error: OSError, n_started: int, n_workers: int) -> OSError:
+    remedy = "ask for fewer (`n_jobs`), or raise the limit (`ulimit -n` for files, `ulimit -u` for processes)"
+    return OSError(error.errno, f"{error.strerror}: only {n_started} of {n_workers} workers could be started; {remedy}")

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Optional
 
-from mtasklite._faults import death_error, found_late_error, init_error, late_error
+from mtasklite._faults import Tally, death_error, found_late_error, init_error, late_error
 from mtasklite._messages import UNPACKING, Batch, FoundLate, InitFailed, Lost, Ready, Receipt, Returned, Run
 from mtasklite._outlet import AsTheyCome, InOrder, Outlet
 from mtasklite._queue import Queue
@@ -46,7 +46,7 @@ class Engine:
         first: Sequence number that the first item gets.
 
     Attributes:
-        n_errors: Items that have failed for good.
+        tally: Of the items that have failed for good.
     """
 
     def __init__(self, rules: Rules, slots: Sequence[Slot], first: int = 0) -> None:
@@ -60,7 +60,7 @@ class Engine:
         self._deferred: dict[int, Exception] = {}
         self._attempts: dict[int, int] = {}
         self._deaths_over: dict[int, int] = {}
-        self.n_errors = 0
+        self.tally = Tally()
         self._queue = Queue()
         self._outlet: Outlet = AsTheyCome() if rules.is_unordered else InOrder(first)
         self._window = Window(rules.window, rules.is_bounded)
@@ -136,6 +136,12 @@ class Engine:
     def next_sequence_number(self) -> int:
         """What the next iteration should start from."""
         return self._read_up_to
+
+    @property
+    def has_failed_throughout(self) -> bool:
+        """Whether all items, more than one, have failed in one way, which nobody has been told by an exception."""
+        is_silent = self._rules.behaviour is ExceptionBehaviour.IGNORE
+        return is_silent and self.tally.is_all_of_one_kind(self._read_up_to - self._base)
 
     def final_error(self) -> Optional[BaseException]:
         """Return what is to be raised at the end, if anything."""
@@ -333,7 +339,7 @@ class Engine:
             self._attempts[number] = attempts + 1
             self._queue.put_back([Batch(number, [item])])
             return
-        self.n_errors += 1
+        self.tally.add(error)
         if self._rules.behaviour is ExceptionBehaviour.IMMEDIATE:
             self._failure = self._failure or error
             return

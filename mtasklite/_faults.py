@@ -13,6 +13,30 @@ GUARD_HINT = (
 )
 
 
+class Tally:
+    """Counts items that have failed for good.
+
+    Attributes:
+        n_errors: Their number.
+        first_error: The error of the first that came.
+    """
+
+    def __init__(self) -> None:
+        self.n_errors = 0
+        self.first_error: Optional[Exception] = None
+        self._kinds: set[type] = set()
+
+    def add(self, error: Exception) -> None:
+        """Count one."""
+        self.n_errors += 1
+        self.first_error = self.first_error or error
+        self._kinds.add(type(error))
+
+    def is_all_of_one_kind(self, n_items: int) -> bool:
+        """Whether all of so many items, more than one, have failed, and in one way."""
+        return len(self._kinds) == 1 < self.n_errors == n_items
+
+
 def init_error(slot: int, cause: BaseException, is_any_left: bool) -> WorkerInitError:
     """Return the error of a worker that could not be made, raised from what its constructor raised."""
     which = f"worker {slot} could not be made" if is_any_left else "no worker could be made"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
+
+from mtasklite.errors import pass_interrupt, text_of
 
 _HERE = os.path.dirname(__file__)
 _FOLDERS = (_HERE, os.path.join(_HERE, "_backends"))
@@ -20,3 +23,20 @@ def level_of_user() -> int:
     while frame.f_back is not None and is_ours(frame.f_code.co_filename):
         level, frame = level + 1, frame.f_back
     return level
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return an exception's traceback as text, without the outermost frames if those are this package's."""
+    start = error.__traceback__
+    while start is not None and start.tb_next is not None and is_ours(start.tb_frame.f_code.co_filename):
+        start = start.tb_next
+    try:
+        return "".join(traceback.format_exception(type(error), error, start))
+    except BaseException as fault:
+        pass_interrupt(fault)
+        return f"{type_name(type(error))}: {text_of(error)}\n"
+
+
+def type_name(cls: type) -> str:
+    """Return a class's name, with its module unless it is built in."""
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"

@@ -14,13 +14,12 @@ from __future__ import annotations
 import io
 import pickle
 import struct
-import traceback
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any, NamedTuple, Optional, Union
 
 from mtasklite._byvalue import ValuePickler
-from mtasklite._frames import is_ours
+from mtasklite._frames import traceback_of, type_name
 from mtasklite.errors import RemoteError, RemoteTraceback, SerializationError, pass_interrupt, text_of
 
 MIN_BUFFER_BYTES = 64 << 10
@@ -174,7 +173,7 @@ class Codec:
         except BaseException as fault:
             pass_interrupt(fault)
             blob = None
-        return PackedError(blob, _type_name(type(error)), text_of(error), _traceback(error))
+        return PackedError(blob, type_name(type(error)), text_of(error), traceback_of(error))
 
     def _pickle(self, value: Any, tag: bytes = b"") -> tuple[bytes, bool]:
         buffer = io.BytesIO(tag)
@@ -243,23 +242,7 @@ def unpack_error(packed: PackedError) -> Exception:
 
 
 def _serialization_error(done: str, value: Any, cause: BaseException) -> SerializationError:
-    which = f" of type {_type_name(type(value))}" if done == "pickled" else ""
+    which = f" of type {type_name(type(value))}" if done == "pickled" else ""
     error = SerializationError(f"an object{which} could not be {done}: {type(cause).__name__}: {text_of(cause)}")
     error.__cause__ = cause.with_traceback(None)  # its frames would keep the whole batch alive
     return error
-
-
-def _type_name(cls: type) -> str:
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _traceback(error: BaseException) -> str:
-    # The outermost frames are the worker loop's, which tell a user nothing.
-    start = error.__traceback__
-    while start is not None and start.tb_next is not None and is_ours(start.tb_frame.f_code.co_filename):
-        start = start.tb_next
-    try:
-        return "".join(traceback.format_exception(type(error), error, start))
-    except BaseException as fault:
-        pass_interrupt(fault)
-        return f"{_type_name(type(error))}: {text_of(error)}\n"

@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from typing import Any, Callable, NamedTuple, Optional, Protocol, cast
 from weakref import WeakSet
 
+from mtasklite._calls import bind, explain
 from mtasklite._inbox import Inbox
 from mtasklite._messages import CONSTRUCTING, NOWHERE, UNPACKING, FoundLate
 from mtasklite._status import AT, HOLD_SECONDS, IS_HELD, SINCE, note_start
@@ -90,11 +91,7 @@ def hire(
         call = worker.make_instance()
         if hasattr(type(call), "__enter__") and hasattr(type(call), "__exit__"):
             stack.enter_context(call)  # type: ignore[arg-type]
-    if argument_type is ArgumentPassing.AS_ARGS:
-        return lambda item: call(*item)
-    if argument_type is ArgumentPassing.AS_KWARGS:
-        return lambda item: call(**item)
-    return call
+    return bind(call, argument_type)
 
 
 class WorkerLoop:
@@ -207,6 +204,7 @@ class WorkerLoop:
             try:
                 value = call(item)
             except Exception as error:
+                explain(error, item)
                 self._add_failure(number, error)
             else:
                 if copied_to:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import signal
 from typing import Any, Callable, Optional
 
@@ -122,8 +123,8 @@ class DeferredExceptions(MtaskliteError):
         return f"{len(self.args)} items failed; the first of them with {first}"
 
 
-def text_of(error: BaseException, form: Callable[[BaseException], str] = str) -> str:
-    """Return an exception's text, or what can be said if it has none: its own code may raise.
+def text_of(error: object, form: Callable[[Any], str] = str) -> str:
+    """Return the text of an exception or other object, or what can be said if it has none: its own code may raise.
 
     Example:
         >>> text_of(ValueError("too large"), repr)
@@ -134,6 +135,18 @@ def text_of(error: BaseException, form: Callable[[BaseException], str] = str) ->
     except BaseException as fault:
         pass_interrupt(fault)
         return f"<{type(error).__name__}, whose text cannot be had>"
+
+
+def brief(value: object) -> str:
+    """Return a short form of a value for a message.
+
+    Example:
+        >>> brief([1, 2]), len(brief("a" * 1000)) < 100
+        ('[1, 2]', True)
+    """
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 80
+    return text_of(value, short.repr)
 
 
 def pass_interrupt(error: BaseException) -> None:

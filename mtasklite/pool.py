@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
@@ -12,9 +14,10 @@ from mtasklite._arguments import Default, Settings
 from mtasklite._backends.base import Backend
 from mtasklite._crew import Crew
 from mtasklite._driver import Iteration, report
+from mtasklite._frames import level_of_user
 from mtasklite._rules import Rules
 from mtasklite.constants import ArgumentPassing, ExceptionBehaviour
-from mtasklite.errors import PoolClosedError
+from mtasklite.errors import PoolClosedError, brief
 from mtasklite.utils import is_closed, is_sized_iterator
 
 R = TypeVar("R")
@@ -117,6 +120,11 @@ class Pool(Generic[R]):
         self._is_closed = False
         self._crew = Crew(partial(_make_backend, self._settings), len(workers), max_tasks)
 
+    def __repr__(self) -> str:
+        settings = self._settings
+        workers = settings.workers[0] if len(set(map(id, settings.workers))) == 1 else list(settings.workers)
+        return f"<Pool of {self.num_workers} on {settings.backend}: {brief(workers)}>"
+
     def __call__(self, input_iterable: Iterable[Any]) -> ResultIterator[R]:
         """Return an iterator over the results for this input; nothing is read yet.
 
@@ -188,6 +196,18 @@ class ResultIterator(Generic[R]):
         self._results: Optional[Generator[R, None, None]] = None
         self._was_cut_short = False
 
+    def __del__(self) -> None:
+        if getattr(self, "_results", self) is None and not self._was_cut_short and not sys.is_finalizing():
+            warn_of_unread()
+
+    def __repr__(self) -> str:
+        state = "at their end, or closed"
+        if self._results is None:
+            state = "nothing done yet: iterate over them, or make a list of them"
+        elif not is_closed(self._results):
+            state = "under way"
+        return f"<lazy results of {self.parent_obj!r}: {state}>"
+
     @property
     def n_errors(self) -> int:
         """Items that have failed so far."""
@@ -255,6 +275,16 @@ class ResultIterator(Generic[R]):
             pool._end(exc_type)
         finally:
             self.close()
+
+
+def warn_of_unread() -> None:
+    """Warn that a lazy result was dropped before any of it was asked for."""
+    warnings.warn(
+        "results were dropped before any was asked for, so nothing was done: they are lazy; iterate over them, or take"
+        " `list(...)` of them, or pass `lazy=False` to `pqdm`",
+        ResourceWarning,
+        stacklevel=level_of_user(),
+    )
 
 
 def _make_backend(settings: Settings) -> Backend:

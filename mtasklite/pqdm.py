@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
+import operator
 from collections.abc import Generator, Iterable, Iterator
 from functools import partial
 from types import TracebackType
@@ -11,7 +13,7 @@ from weakref import ref
 
 import tqdm.auto
 
-from mtasklite._arguments import Default, check_choice, check_flag
+from mtasklite._arguments import Default, check_choice, check_flag, check_order
 from mtasklite._interrupts import Interruptible
 from mtasklite.constants import ArgumentPassing, ExceptionBehaviour
 from mtasklite.pool import Pool, ResultIterator, Workers
@@ -60,6 +62,9 @@ class ProgressIterator(Generic[R]):
             self._results = _iterate(self._bar)
             self._bar.belong_to(self._results)
         return self._results
+
+    def __repr__(self) -> str:
+        return f"<pqdm: {self.pool_obj!r}>"
 
     def close(self) -> None:
         """Stop; running items are let finish, as `join_timeout` says."""
@@ -215,6 +220,7 @@ def make_pqdm(use_threads: bool) -> Pqdm:
         """
         input_iterable = _either("input_iterable", input_iterable, "array", kwargs)
         worker_or_worker_arr = _either("worker_or_worker_arr", worker_or_worker_arr, "function", kwargs)
+        check_order(input_iterable, worker_or_worker_arr)
         pool_kwargs, tqdm_kwargs = divide_kwargs(kwargs, Pool)
         check_choice("exception_behaviour", exception_behaviour, ExceptionBehaviour)
         if "exception_behavior" not in pool_kwargs or not isinstance(exception_behaviour, Default):
@@ -230,12 +236,18 @@ def make_pqdm(use_threads: bool) -> Pqdm:
         is_lazy = check_flag("lazy", lazy)
         _check_names(tqdm_class, tqdm_kwargs)
         results = pool(input_iterable)
-        if is_sized_iterator(input_iterable):
-            tqdm_kwargs.setdefault("total", len(results))
+        tqdm_kwargs.setdefault("total", _length_of(input_iterable))
         progress = ProgressIterator(results, tqdm_class, tqdm_kwargs)
         return progress if is_lazy else list(progress)
 
     return cast("Pqdm", pqdm)
+
+
+def _length_of(iterable: Any) -> Optional[int]:
+    """Return how many items it says it has, if it does."""
+    if is_sized_iterator(iterable):
+        return len(iterable)
+    return operator.length_hint(iterable, -1) if operator.length_hint(iterable, -1) >= 0 else None
 
 
 def _either(name: str, value: Any, other_name: str, kwargs: dict[str, Any]) -> Any:
@@ -260,4 +272,6 @@ def _check_names(tqdm_class: Any, kwargs: dict[str, Any]) -> None:
     known = {name for constructor in constructors for name in inspect.signature(constructor).parameters}
     unknown = sorted(set(kwargs) - known)
     if unknown and ancestry:
-        raise TypeError(f"`{unknown[0]}` is no argument of `pqdm`, of `Pool` or of `{tqdm_class.__name__}`")
+        close = difflib.get_close_matches(unknown[0], [*inspect.signature(Pool).parameters, *known, "lazy"], 1)
+        hint = f": did you mean `{close[0]}`?" if close else ""
+        raise TypeError(f"`{unknown[0]}` is no argument of `pqdm`, of `Pool` or of `{tqdm_class.__name__}`{hint}")

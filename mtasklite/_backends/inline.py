@@ -25,7 +25,7 @@ class InlineBackend:
     """
 
     max_ahead_bytes = 0
-    max_batch_items: Optional[int] = 1
+    max_batch_items: Optional[int] = 64
 
     def __init__(self, workers: Sequence[Any], argument_type: ArgumentPassing) -> None:
         (self._worker,) = workers

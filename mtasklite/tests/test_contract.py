@@ -332,6 +332,7 @@ def _closure():
         "local_class",
     ],
 )
+@pytest.mark.filterwarnings("ignore:.* is the class Multiplier itself:UserWarning")
 def test_worker_may_be_any_callable(pool_kwargs, worker):
     """Whatever can be called, and a shell, is a worker."""
     assert list(Pool(worker, **pool_kwargs)([1, 2])) == [worker(1), worker(2)]
@@ -689,6 +690,7 @@ def test_death_of_a_worker_is_raised_in_mode_immediate(process_kwargs):
         list(Pool(workers.die_on, **process_kwargs)(range(20)))
 
 
+@pytest.mark.filterwarnings("ignore:all . items failed:RuntimeWarning")
 def test_death_of_all_workers_at_once_ends_nothing(process_kwargs):
     """When every item kills its worker, every item has its outcome."""
     worker = partial(workers.exit_on, fatal=0)
@@ -750,6 +752,7 @@ def test_retries_try_the_item_of_a_dead_worker_again(process_kwargs, tmp_path):
     assert list(Pool(worker, retries=1, chunk_size=1, **process_kwargs)(range(4))) == list(range(4))
 
 
+@pytest.mark.filterwarnings("ignore:all . items failed:RuntimeWarning")
 @pytest.mark.parametrize("retries", [0, 2])
 def test_retries_end_with_the_exception(pool_kwargs, retries, tmp_path):
     """An item that goes on failing is tried `retries` more times, and no more."""

@@ -17,6 +17,7 @@ PACKAGE = Path(mtasklite.__file__).parent
 LEVELS = [
     {"version", "constants", "errors"},
     {"delayed_init", "utils", "_cpus", "_frames", "_interrupts"},
+    {"_calls"},
     {"_messages", "_batching", "_window", "_outlet"},
     {"_slots", "_faults", "_rules"},
     {"_roster", "_queue"},

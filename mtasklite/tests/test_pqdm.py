@@ -249,11 +249,16 @@ def test_bar_says_nothing_of_errors_without_any(pqdm, screen):
 # ---- the bar
 
 
-@pytest.mark.parametrize("make_input", [list, iter], ids=["sized", "unsized"])
+def generator(items):
+    """An input that knows nothing of its length."""
+    yield from items
+
+
+@pytest.mark.parametrize("make_input", [list, iter, generator], ids=["sized", "hinted", "unsized"])
 def test_bar_counts_all_items(pqdm, make_input, screen):
     """The bar ends at 100 % where the length is known, and with a count where it is not."""
     list(pqdm(make_input([1] * 30), workers.square, 2, file=screen, ncols=80))
-    if make_input is list:
+    if make_input is not generator:
         assert "100%" in last_line(screen)
         assert "30/30" in last_line(screen)
     else:

@@ -296,6 +296,7 @@ def test_worker_that_cannot_be_pickled_works_where_it_need_not_be(place):
     assert list(Pool(worker, 2, use_threads=True)(range(10))) == list(range(10))
 
 
+@pytest.mark.filterwarnings("ignore:all . items failed:RuntimeWarning")
 def test_nothing_is_pickled_in_threads(parallel_kwargs):
     """What makes trouble on its way makes none where it need not go."""
     items = [Spoilt("__getstate__", MINE), threading.Lock()]

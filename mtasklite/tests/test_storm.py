@@ -91,6 +91,8 @@ def test_each_item_has_one_outcome_while_workers_are_killed(method, n_items, is_
         assert indices == list(range(n_items))
 
 
+# On a busy machine a worker may be struck ten times before it is up, and its place is given up with a warning.
+@pytest.mark.filterwarnings("ignore:worker . could not be made, so the others do its work:RuntimeWarning")
 @pytest.mark.parametrize(("method", "n_items"), [("fork", 20_000), ("forkserver", 4_000)])
 def test_each_item_has_one_outcome_while_workers_are_killed_at_their_start_too(method, n_items, tmp_path):
     """A worker that is killed before it was up was not at fault, and is replaced like any other."""

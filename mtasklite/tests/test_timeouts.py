@@ -100,6 +100,7 @@ def test_several_late_items_cost_one_each(parallel_kwargs):
     assert _run(items, **parallel_kwargs) == [13, 33, 53]
 
 
+@pytest.mark.filterwarnings("ignore:all . items failed:RuntimeWarning")
 def test_late_items_in_a_row_cost_one_each(parallel_kwargs):
     """Where every item is late, every item has that as its outcome, and the pool ends."""
     assert _run(["wait"] * 3, **parallel_kwargs) == [0, 1, 2]

@@ -92,6 +92,7 @@ def test_crash_has_the_text_of_faulthandler(process_kwargs, how):
     assert error.traceback in str(error.__cause__)
 
 
+@pytest.mark.filterwarnings("ignore:all . items failed:RuntimeWarning")
 def test_crash_tells_of_itself_not_of_the_one_before(process_kwargs):
     """Of two crashes in one place in the list each has its own text."""
     kwargs = {**process_kwargs, "n_jobs": 1}

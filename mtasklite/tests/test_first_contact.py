@@ -1,0 +1,147 @@
+"""Common mistakes get an answer, not a stack."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+
+import pytest
+
+from mtasklite import Pool, is_exception, processes, threads
+from mtasklite.tests import workers
+
+
+def add(first, second):
+    """A worker of two arguments."""
+    return first + second
+
+
+def invert(item):
+    """A worker that cannot do zero."""
+    return 1 / item
+
+
+def fail(item):
+    """A worker that does nothing right."""
+    raise KeyError(item)
+
+
+@pytest.mark.parametrize("swapped", [(workers.square, [1, 2]), (workers.square, range(3)), (len, "abc")])
+@pytest.mark.parametrize("pqdm", [processes.pqdm, threads.pqdm], ids=["processes", "threads"])
+def test_swapped_arguments_are_named(pqdm, swapped):
+    """The worker comes second; who puts it first is told so."""
+    with pytest.raises(TypeError, match="`input_iterable` comes first and `worker_or_worker_arr` second"):
+        pqdm(*swapped, 2)
+
+
+def test_name_that_is_almost_right_gets_a_hint():
+    """A slip of the finger in an argument's name is named."""
+    with pytest.raises(TypeError, match=r"`tsk_timeout` is no argument of .*: did you mean `task_timeout`\?"):
+        processes.pqdm([1], workers.square, 2, tsk_timeout=3)
+    with pytest.raises(TypeError, match=r"`descr` is no argument of .*: did you mean `desc`\?"):
+        processes.pqdm([1], workers.square, 2, descr="work")
+
+
+def test_class_that_was_not_decorated_gets_a_warning_that_names_the_remedy():
+    """It may be meant, so it is no error; and a class whose objects cannot be called is."""
+    with pytest.warns(
+        UserWarning, match=r"is the class Multiplier itself.*`delayed_init` and pass Multiplier\("
+    ) as said:
+        Pool(workers.Multiplier, 2)
+    assert said[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Pool(str, 2)
+
+
+def test_too_many_workers_are_refused():
+    """A number that no machine has is a mistake, and would take the memory of one."""
+    with pytest.raises(ValueError, match=r"`n_jobs` must be at most 65536, or None .* but got: 1000000000"):
+        Pool(workers.square, 10**9)
+
+
+@pytest.mark.parametrize(
+    ("argument_type", "item", "hint"),
+    [
+        ("args", (1,), r"called as `worker\(\*item\)`, as `argument_type='args'` says, with the item \(1,\)\)"),
+        ("args", "abc", r"with the item 'abc', which is taken apart into its characters\)"),
+        ("args", 3, r"with the item 3\)"),
+        ("kwargs", {"first": 1}, r"called as `worker\(\*\*item\)`, as `argument_type='kwargs'` says"),
+        ("single_arg", (1, 2), r"with the item \(1, 2\); `argument_type='args'` would call `worker\(\*item\)`"),
+        ("single_arg", {"first": 1}, r"`argument_type='kwargs'` would call `worker\(\*\*item\)`"),
+    ],
+)
+def test_item_that_does_not_fit_the_worker_is_shown_with_the_call(pool_kwargs, argument_type, item, hint):
+    """The error says what was called with what."""
+    with pytest.raises(TypeError, match=hint):
+        list(Pool(add, argument_type=argument_type, **pool_kwargs)([item]))
+
+
+def test_error_of_the_task_itself_is_left_as_it_is(pool_kwargs):
+    """Whatever it says: only a call that failed is explained."""
+    with pytest.raises(TypeError) as caught:
+        list(Pool(add, argument_type="args", **pool_kwargs)([(1, "a")]))
+    assert str(caught.value) == "unsupported operand type(s) for +: 'int' and 'str'"
+
+
+@pytest.mark.parametrize("lazy", [Pool(workers.square, 2), lambda items: processes.pqdm(items, workers.square, 2)])
+def test_result_that_is_dropped_unread_gives_a_warning(lazy):
+    """Who forgets to read a lazy result is told that nothing was done."""
+    with pytest.warns(ResourceWarning, match="nothing was done: they are lazy") as said:
+        lazy([1, 2, 3])
+    assert said[0].filename == __file__
+
+
+@pytest.mark.parametrize("use", [list, next, lambda results: results.close()], ids=["list", "next", "close"])
+def test_result_that_was_used_or_closed_gives_none(use):
+    """A warning would be wrong there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        use(Pool(workers.square, 1)([1, 2, 3]))
+        gc.collect()
+
+
+def test_results_say_what_they_are():
+    """In a notebook a lazy result is shown, and nothing else happens."""
+    pool = Pool(workers.square, 2)
+    results = pool([1, 2])
+    assert repr(pool).startswith("<Pool of 2 on processes: <function square")
+    assert repr(results) == f"<lazy results of {pool!r}: nothing done yet: iterate over them, or make a list of them>"
+    next(results)
+    assert repr(results).endswith("under way>")
+    list(results)
+    assert repr(results).endswith("at their end, or closed>")
+    progress = processes.pqdm([1], workers.square, 2)
+    assert repr(progress) == f"<pqdm: {progress.pool_obj!r}>"
+    assert repr(Pool([abs, workers.square])).startswith("<Pool of 2 on processes: [<built-in function abs>, <function")
+
+
+def test_failure_of_all_items_for_one_reason_is_told(parallel_kwargs):
+    """Where exceptions are handed out, a task that never works would else pass unseen."""
+    with pytest.warns(
+        RuntimeWarning, match="(?s)all 5 items failed with KeyError; the first .*in fail.*KeyError: "
+    ) as said:
+        results = list(Pool(fail, exception_behavior="ignore", **parallel_kwargs)(range(5)))
+    assert all(map(is_exception, results))
+    assert said[0].filename == __file__
+
+
+@pytest.mark.parametrize("items", [[1, 0, 0], [0], ["a", 0]], ids=["one_is_right", "one_item", "two_reasons"])
+def test_failures_that_differ_are_not_told(items):
+    """Then the results tell for themselves."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        list(Pool(invert, 2, exception_behavior="ignore", use_threads=True)(items))
+
+
+def test_workers_that_cannot_all_be_started_are_an_error_that_names_the_remedy():
+    """A machine has only so many files and processes for a user."""
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"Too many open files: only \d+ of 60 workers .*`n_jobs`.*`ulimit -n`"):
+            next(Pool(workers.square, 60)([1]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
