@@ -92,6 +92,8 @@ class Iteration(Interruptible):
                     portion.adapt(len(values), time.monotonic() - started_at)
                 elif engine.is_over:
                     break
+                elif not has_supplied and engine.may_read_ahead and not self._reader.is_instant:
+                    self._read(engine, 1)  # rather than wait: what is ready waits no longer than for this
                 elif not has_supplied:
                     self._exchange(engine, wait=True)
             error = engine.final_error()

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Optional
 
+from mtasklite._deadlines import At, late_slots
 from mtasklite._faults import Tally, death_error, found_late_error, init_error, late_error
 from mtasklite._messages import UNPACKING, Batch, FoundLate, InitFailed, Lost, Ready, Receipt, Returned, Run
 from mtasklite._outlet import AsTheyCome, InOrder, Outlet
@@ -81,6 +82,19 @@ class Engine:
         if slot is None:
             return None
         return Want(slot.index, min(room, self._batch_size(slot, must_read)), must_read)
+
+    @property
+    def may_read_ahead(self) -> bool:
+        """Whether to read one item that no worker wants yet: where items take long, reading them may, too.
+
+        Not where items may be late, for nobody looks after the workers amid a read; and not while another waits here,
+        on whose result the input may depend.
+        """
+        n_live, window = self._slots.n_live, self._window
+        if self._input_ended or self._failure is not None or self._rules.task_timeout is not None:
+            return False
+        are_slow = n_live > 1 and self._slots.items_ahead <= n_live
+        return are_slow and not self._queue.n_items and window.n_held > 0 and window.room(n_live, 0) > 0
 
     def feed(self, items: list[Any]) -> None:
         """Take in items that were read."""
@@ -243,35 +257,9 @@ class Engine:
         self.on_init_failed(given_up)
         return given_up
 
-    def late_slots(self, running: Sequence[tuple[int, int, float]], now: float) -> tuple[list[tuple[int, int]], float]:
-        """Say which workers are past `task_timeout`, and when to ask again.
-
-        Args:
-            running: For each worker at work: slot, what it is at (see `_messages`), when it started that.
-            now: On the same clock, in seconds.
-
-        Returns:
-            The slots to kill, each with what it is at, and the seconds until another could be late.
-        """
-        limit = self._rules.task_timeout
-        late: list[tuple[int, int]] = []
-        if limit is None:
-            return late, float(UNLIMITED)
-        seconds_left = limit
-        for index, number, since in running:
-            if not self._counts(self._slots[index], number):
-                continue
-            if now - since >= limit:
-                late.append((index, number))
-            else:
-                seconds_left = min(seconds_left, since + limit - now)
-        return late, seconds_left
-
-    def _counts(self, slot: Slot, number: int) -> bool:
-        """Whether what a worker is said to be at is not done yet; the board may be older than the last run."""
-        if number < 0:  # it is being made, or unpickles
-            return not slot.is_ready or bool(slot.batches)
-        return slot.holds(number) or (number < self._base and not slot.is_ready)
+    def late_slots(self, running: Sequence[At], now: float) -> tuple[list[tuple[int, int]], float]:
+        """Say which workers are past `task_timeout`, and when to ask again; see `late_slots`."""
+        return late_slots(self._slots, self._base, self._rules.task_timeout, running, now)
 
     def on_killed(self, index: int, number: int) -> None:
         """Take in that a worker was killed because it was late with this."""

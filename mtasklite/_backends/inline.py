@@ -1,6 +1,7 @@
 """The one worker that runs in the calling thread: no process, no thread, and a debugger just works.
 
-One item is called at each poll, so reading, calling and handing out alternate as in a plain loop.
+Each poll works on one batch: one item where items take long, so that reading, calling and handing out alternate as in a
+plain loop; some dozens where they are short, for a turn of the driver costs some 25 µs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from mtasklite._status import new_board
 from mtasklite._worker import Finished, WorkerLoop, hire
 from mtasklite.constants import ArgumentPassing
 
+MAX_BATCH_ITEMS = 64
+
 
 class InlineBackend:
     """Runs one worker in the thread that polls.
@@ -25,7 +28,7 @@ class InlineBackend:
     """
 
     max_ahead_bytes = 0
-    max_batch_items: Optional[int] = 64
+    max_batch_items: Optional[int] = MAX_BATCH_ITEMS
 
     def __init__(self, workers: Sequence[Any], argument_type: ArgumentPassing) -> None:
         (self._worker,) = workers

@@ -973,3 +973,53 @@ def test_death_that_was_ordered_for_another_item_is_no_mark_against_the_next():
         bench.supply()
         bench.engine.on_killed(0, 77)
     assert bench.take_all() == []
+
+
+# ---- reading ahead of what workers want
+
+
+def test_one_item_is_read_ahead_while_all_workers_are_at_long_ones():
+    """So that a slow input and slow items take their time together; one, on whose result the next may depend."""
+    bench = Bench(n_slots=2)
+    assert not bench.engine.may_read_ahead  # nobody is at work
+    bench.supply()
+    assert bench.engine.may_read_ahead
+    bench._read(1)
+    assert not bench.engine.may_read_ahead
+    bench.answer(0, seconds_each=1.0)
+    assert bench.supply() == [(0, [2])]
+    assert bench.engine.may_read_ahead
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [{"n_slots": 1}, {"task_timeout": 1.0}, {"window": 2}, {"items": range(2)}],
+    ids=["one_worker", "time_limit", "window", "end_of_input"],
+)
+def test_nothing_is_read_ahead(rules):
+    """Where nobody else works meanwhile, where items may be late, where the window is full, at the input's end."""
+    bench = Bench(**{"n_slots": 2, **rules})
+    bench.supply()
+    if "items" in rules:
+        bench.engine.end_input()
+    assert not bench.engine.may_read_ahead
+
+
+def test_nothing_is_read_ahead_of_quick_workers():
+    """They have a second batch, and what is read for them should be a batch, too."""
+    bench = Bench(n_slots=2)
+    for _ in range(5):
+        bench.supply()
+        bench.answer(0, seconds_each=0.001)
+        bench.answer(1, seconds_each=0.001)
+        bench.take_all()
+    bench.supply()
+    assert not bench.engine.may_read_ahead
+
+
+def test_nothing_is_read_ahead_after_a_failure_that_ends_all():
+    """In mode `immediate`, no more input is read."""
+    bench = Bench(n_slots=2, behaviour="immediate")
+    bench.supply()
+    bench.answer(0, failing=[0])
+    assert not bench.engine.may_read_ahead

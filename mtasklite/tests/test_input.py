@@ -322,3 +322,17 @@ def test_input_may_start_programs(pool_kwargs):
             yield subprocess.run([sys.executable, "-Ic", f"print({number})"], capture_output=True, check=True).stdout
 
     assert list(Pool(workers.identity, **pool_kwargs)(items())) == [b"%d\n" % number for number in range(5)]
+
+
+def test_slow_input_and_slow_items_take_their_time_together(parallel_kwargs, tmp_path):
+    """While all workers are at an item, the next one is read: here they wait until its reading has begun."""
+    mark = tmp_path / "third_read"
+
+    def items():
+        for number in range(6):
+            if number == 2:
+                mark.touch()
+            yield number, mark
+
+    pool = Pool(workers.wait_for_mark, argument_type="args", **parallel_kwargs)
+    assert list(pool(items())) == list(range(6))

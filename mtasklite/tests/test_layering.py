@@ -20,6 +20,7 @@ LEVELS = [
     {"_calls"},
     {"_messages", "_batching", "_window", "_outlet"},
     {"_slots", "_faults", "_rules"},
+    {"_deadlines"},
     {"_roster", "_queue"},
     {"_engine"},
     {"_byvalue", "_rebuild", "_dill", "_wire"},
@@ -39,7 +40,19 @@ LEVELS = [
 
 ROOMS_OF_SEVERAL_FILES = ({"_byvalue", "_rebuild", "_dill", "_wire"}, {"_backends", "_backends.*"})
 
-PURE = ("_engine", "_roster", "_queue", "_rules", "_faults", "_slots", "_window", "_outlet", "_batching", "_messages")
+PURE = (
+    "_engine",
+    "_deadlines",
+    "_roster",
+    "_queue",
+    "_rules",
+    "_faults",
+    "_slots",
+    "_window",
+    "_outlet",
+    "_batching",
+    "_messages",
+)
 IMPURE_IMPORTS = {"multiprocess", "multiprocessing", "threading", "time", "os", "tqdm", "signal", "socket", "dill"}
 
 MAX_LINES = 350

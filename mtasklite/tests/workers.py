@@ -178,6 +178,12 @@ def nap(item, seconds=0.05):
     return item
 
 
+def wait_for_mark(item, mark):
+    """Return the item when a file is there."""
+    wait_until(mark.exists)
+    return item
+
+
 def nap_and_tell(seconds):
     """Take so long, then tell where."""
     return where(nap(0, seconds))
