@@ -20,15 +20,28 @@ BEGIN, END = "<!-- speed -->", "<!-- /speed -->"
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 
 
+NAMES = [*(row.name for row in ROWS), "growth", "memory", *(series.name for series in SERIES)]
+
+
+def _at_least_one(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
 def main() -> int:
     """Measure, print, and write the page if asked to."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="The speed of mtasklite beside others.")
-    parser.add_argument("--rounds", type=int, default=5, help="runs of each contender in a row (default: %(default)s)")
-    parser.add_argument("--only", default="", help="measure the rows and series alone whose name has this in it")
+    parser.add_argument(
+        "--rounds", type=_at_least_one, default=5, help="runs of each contender in a row (default: %(default)s)"
+    )
+    parser.add_argument("--only", default="", help=f"measure what has this in its name: {'; '.join(NAMES)}")
     parser.add_argument("--no-series", action="store_true", help="leave out what the plots show")
     parser.add_argument("--results", type=Path, help="a file to keep what was measured in, and to begin from")
     parser.add_argument("--page", nargs="?", type=Path, const=PAGE, help="write the tables and plots into this page")
     args = parser.parse_args()
+    if not any(args.only in name for name in NAMES):
+        parser.error(f"nothing to be measured has {args.only!r} in its name; there are: {'; '.join(NAMES)}")
     results: dict[str, Any] = {"rows": {}, "series": {}}
     if args.results and args.results.exists():
         results = json.loads(args.results.read_text())
@@ -37,6 +50,9 @@ def main() -> int:
     if OURS in missing:
         print("mtasklite is not installed: pip install .", file=sys.stderr)
         return 2
+    if missing:
+        listed = ", ".join(sorted(missing))
+        print(f"left out, for it is not installed: {listed} (see benchmarks/requirements.txt)", file=sys.stderr)
     _measure(results, args, missing)
     text = tables(results, ROWS)
     print(text)

@@ -66,7 +66,8 @@ def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
 def is_installed(contender: str) -> bool:
     """Whether a contender can be run from this environment."""
     module = {"mpire": "mpire", "joblib": "joblib", OURS: "mtasklite"}.get(contender)
-    return module is None or subprocess.run([sys.executable, "-c", f"import {module}"], cwd=HERE).returncode == 0
+    command = [sys.executable, "-c", f"import {module}"]
+    return module is None or subprocess.run(command, cwd=HERE, stderr=subprocess.DEVNULL).returncode == 0
 
 
 def machine() -> str:
