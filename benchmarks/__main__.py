@@ -23,9 +23,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 NAMES = [*(row.name for row in ROWS), "growth", "memory", *(series.name for series in SERIES)]
 
 
-def _at_least_one(text: str) -> int:
+def _number(text: str) -> int:
     if int(text) < 1:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"must be at least 1 but got: {text}")
     return int(text)
 
 
