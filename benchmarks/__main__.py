@@ -32,9 +32,7 @@ def _number(text: str) -> int:
 def main() -> int:
     """Measure, print, and write the page if asked to."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="The speed of mtasklite beside others.")
-    parser.add_argument(
-        "--rounds", type=_at_least_one, default=5, help="runs of each contender in a row (default: %(default)s)"
-    )
+    parser.add_argument("--rounds", type=_number, default=5, help="runs of each contender in a row (default: 5)")
     parser.add_argument("--only", default="", help=f"measure what has this in its name: {'; '.join(NAMES)}")
     parser.add_argument("--no-series", action="store_true", help="leave out what the plots show")
     parser.add_argument("--results", type=Path, help="a file to keep what was measured in, and to begin from")

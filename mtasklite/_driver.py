@@ -11,7 +11,7 @@ from typing import Any, Callable, Optional
 
 from mtasklite._crew import Crew
 from mtasklite._engine import Engine
-from mtasklite._faults import Tally, init_error
+from mtasklite._faults import Failures, init_error
 from mtasklite._frames import level_of_user, traceback_of
 from mtasklite._interrupts import Interruptible
 from mtasklite._messages import Event, ExitFailed, InitFailed, Lost, Ready, Returned, Run
@@ -67,7 +67,7 @@ class Iteration(Interruptible):
     @property
     def n_errors(self) -> int:
         """Items that have failed so far."""
-        return self._engine.tally.n_errors if self._engine is not None else self._n_errors
+        return self._engine.failures.n_errors if self._engine is not None else self._n_errors
 
     def results(self) -> Generator[Any, None, None]:
         """Do it all, and yield the outcomes."""
@@ -98,7 +98,7 @@ class Iteration(Interruptible):
                     self._exchange(engine, wait=True)
             error = engine.final_error()
             if error is None and engine.has_failed_throughout:
-                warn_of_failure(engine.tally)
+                warn_of_failure(engine.failures)
         except BaseException as interruption:
             self._break_off(interruption)
             raise
@@ -141,7 +141,7 @@ class Iteration(Interruptible):
         crew.is_busy = False
         self._engine = None
         if engine is not None:
-            self._n_errors = engine.tally.n_errors
+            self._n_errors = engine.failures.n_errors
             crew.next_number = engine.next_sequence_number
         if is_abrupt:
             crew.terminate()
@@ -255,14 +255,14 @@ def warn_of(failures: Iterable[Event]) -> None:
         warnings.warn(text, RuntimeWarning, stacklevel=level_of_user())
 
 
-def warn_of_failure(tally: Tally) -> None:
+def warn_of_failure(failures: Failures) -> None:
     """Warn that no item was done, for one reason as it seems: an exception in each place may pass unseen."""
-    error = tally.first_error
+    error = failures.first_error
     if error is None:
         return
     cause = error.__cause__
     told = cause.traceback if isinstance(cause, RemoteTraceback) else traceback_of(error)
-    text = f"all {tally.n_errors} items failed with {type(error).__name__}; the first of them:\n{told}"
+    text = f"all {failures.n_errors} items failed with {type(error).__name__}; the first of them:\n{told}"
     warnings.warn(text, RuntimeWarning, stacklevel=level_of_user())
 
 

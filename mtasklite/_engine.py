@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any, Optional
 
 from mtasklite._deadlines import At, late_slots
-from mtasklite._faults import Tally, death_error, found_late_error, init_error, late_error
+from mtasklite._faults import Failures, death_error, found_late_error, init_error, late_error
 from mtasklite._messages import UNPACKING, Batch, FoundLate, InitFailed, Lost, Ready, Receipt, Returned, Run
 from mtasklite._outlet import AsTheyCome, InOrder, Outlet
 from mtasklite._queue import Queue
@@ -47,7 +47,7 @@ class Engine:
         first: Sequence number that the first item gets.
 
     Attributes:
-        tally: Of the items that have failed for good.
+        failures: Of the items that have failed for good.
     """
 
     def __init__(self, rules: Rules, slots: Sequence[Slot], first: int = 0) -> None:
@@ -61,7 +61,7 @@ class Engine:
         self._deferred: dict[int, Exception] = {}
         self._attempts: dict[int, int] = {}
         self._deaths_over: dict[int, int] = {}
-        self.tally = Tally()
+        self.failures = Failures()
         self._queue = Queue()
         self._outlet: Outlet = AsTheyCome() if rules.is_unordered else InOrder(first)
         self._window = Window(rules.window, rules.is_bounded)
@@ -155,7 +155,7 @@ class Engine:
     def has_failed_throughout(self) -> bool:
         """Whether all items, more than one, have failed in one way, which nobody has been told by an exception."""
         is_silent = self._rules.behaviour is ExceptionBehaviour.IGNORE
-        return is_silent and self.tally.is_all_of_one_kind(self._read_up_to - self._base)
+        return is_silent and self.failures.is_all_of_one_kind(self._read_up_to - self._base)
 
     def final_error(self) -> Optional[BaseException]:
         """Return what is to be raised at the end, if anything."""
@@ -327,7 +327,7 @@ class Engine:
             self._attempts[number] = attempts + 1
             self._queue.put_back([Batch(number, [item])])
             return
-        self.tally.add(error)
+        self.failures.add(error)
         if self._rules.behaviour is ExceptionBehaviour.IMMEDIATE:
             self._failure = self._failure or error
             return

@@ -13,7 +13,7 @@ GUARD_HINT = (
 )
 
 
-class Tally:
+class Failures:
     """Counts items that have failed for good.
 
     Attributes:

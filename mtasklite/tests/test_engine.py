@@ -376,7 +376,7 @@ def test_failure_stands_in_its_place_when_ignored():
     first, second, third, fourth = bench.take_all()
     assert (second, fourth) == (done(2), done(4))
     assert [first.args, third.args] == [(1,), (3,)]
-    assert bench.engine.tally.n_errors == 2
+    assert bench.engine.failures.n_errors == 2
     assert bench.finish() == []
     assert bench.engine.final_error() is None
 
@@ -412,7 +412,7 @@ def test_first_failure_ends_the_iteration_when_immediate():
     assert bench.engine.next_want() is None
     assert bench.engine.is_over
     assert bench.engine.final_error().args == (2,)
-    assert bench.engine.tally.n_errors == 1
+    assert bench.engine.failures.n_errors == 1
     assert bench.take_all() == [done(0)]
 
 
@@ -474,7 +474,7 @@ def test_failed_item_is_tried_again_when_it_may_be():
     assert bench.supply() == [(0, [0])]
     bench.answer()
     assert bench.take_all() == [done(0)]
-    assert bench.engine.tally.n_errors == 0
+    assert bench.engine.failures.n_errors == 0
 
 
 def test_failed_item_is_tried_no_more_often_than_it_may_be():
@@ -486,7 +486,7 @@ def test_failed_item_is_tried_no_more_often_than_it_may_be():
         bench.answer(failing=[0])
         n_runs += 1
     assert n_runs == 3
-    assert bench.engine.tally.n_errors == 1
+    assert bench.engine.failures.n_errors == 1
     assert isinstance(bench.take_all()[0], FailedError)
 
 
@@ -585,7 +585,7 @@ def test_items_that_may_have_run_fail_when_their_worker_died():
     """Items whose outcomes were lost with their worker fail once each, for they are not run twice."""
     bench = lose_amid_batch(current=4)
     assert [error.item_index for error in bench.take_all()] == [2, 3, 4]
-    assert bench.engine.tally.n_errors == 3
+    assert bench.engine.failures.n_errors == 3
     assert bench.finish() == [done(5), done(6), done(7), done(8)]
 
 
@@ -605,7 +605,7 @@ def test_no_item_fails_when_its_worker_died_before_it_started_any():
     bench = Bench(range(2), n_slots=2)
     bench.supply()
     bench.engine.on_lost(Lost(0, NOWHERE, -9, "SIGKILL"))
-    assert bench.engine.tally.n_errors == 0
+    assert bench.engine.failures.n_errors == 0
     bench.answer(1)
     assert bench.supply() == [(1, [0])]
     bench.answer(1)
@@ -695,7 +695,7 @@ def test_slot_is_kept_when_its_workers_die_at_items():
         bench.lose(0, current=item)
         bench.take_all()
     assert bench.slots[0].is_live
-    assert bench.engine.tally.n_errors == 2 * MAX_IDLE_DEATHS
+    assert bench.engine.failures.n_errors == 2 * MAX_IDLE_DEATHS
 
 
 def test_slot_is_kept_when_its_workers_are_killed_for_abandoned_items():
@@ -949,7 +949,7 @@ def test_late_outcomes_never_reach_the_next_iteration():
     assert not after.engine.has_outcomes
     after.engine.on_ready(Ready(0))
     assert after.finish() == [done("a")]
-    assert after.engine.tally.n_errors == 0
+    assert after.engine.failures.n_errors == 0
 
 
 def test_no_item_fails_when_a_worker_dies_at_one_of_an_abandoned_iteration():
@@ -960,7 +960,7 @@ def test_no_item_fails_when_a_worker_dies_at_one_of_an_abandoned_iteration():
     after = Bench(["a"], slots=bench.slots, first=bench.engine.next_sequence_number, is_ready=False)
     after.lose(0, current=0)
     assert after.finish() == [done("a")]
-    assert after.engine.tally.n_errors == 0
+    assert after.engine.failures.n_errors == 0
 
 
 def test_death_that_was_ordered_for_another_item_is_no_mark_against_the_next():
