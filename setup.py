@@ -11,7 +11,7 @@ if VERSION is None:
     raise RuntimeError('mtasklite/version.py has no line of the form: __version__ = "1.2.3"')
 
 TEST = ["pytest>=7.4", "pytest-timeout>=2.2", "pytest-xdist>=3.5", "hypothesis>=6.80", "psutil>=5.9"]
-TEST += ["jupyter_client>=8", "ipykernel>=6", "numpy", "mypy>=1.8"]
+TEST += ["jupyter_client>=8", "ipykernel>=6", "numpy", "rich", "matplotlib", "mypy>=1.8"]
 DEV = [*TEST, "pytest-cov>=4.1", "pyright[nodejs]", "ruff>=0.4", "build", "twine", "types-tqdm", "types-psutil"]
 
 setup(

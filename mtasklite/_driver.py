@@ -31,6 +31,9 @@ and one piece."""
 TAKE_BACK_SECONDS = 0.010
 """When nothing was heard for so long and some workers have nothing, others are asked for what they have not begun."""
 
+START_SECONDS = 0.5
+"""While workers start, whoever wants to know how many are up is told so at least this often."""
+
 PIECE = 256
 MAX_PORTION = 1 << 15
 GROWTH = 4
@@ -45,6 +48,9 @@ class Iteration(Interruptible):
         iterable: The input.
         join_timeout: Seconds that ending waits for running items.
         leaves_crew: Whether the workers live on after the end.
+
+    Attributes:
+        on_start: Is told now and then how many workers are up, until all are.
     """
 
     def __init__(
@@ -63,6 +69,7 @@ class Iteration(Interruptible):
         self._engine: Optional[Engine] = None
         self._n_errors = 0  # once the engine is gone
         self._unreported: list[Event] = []
+        self.on_start: Optional[Callable[[int], None]] = None
 
     @property
     def n_errors(self) -> int:
@@ -195,9 +202,13 @@ class Iteration(Interruptible):
             seconds = seconds_left if wait else 0.0
         if wait and engine.may_take_back:
             seconds = TAKE_BACK_SECONDS if seconds is None else min(seconds, TAKE_BACK_SECONDS)
+        if wait and self.on_start is not None:
+            seconds = START_SECONDS if seconds is None else min(seconds, START_SECONDS)
         events = backend.poll(seconds)
         for event in events:
             self._note(engine, event)
+        if wait and self.on_start is not None:
+            self._tell_who_is_up(self.on_start)
         if wait and not events:
             for index in engine.take_back():
                 backend.take_back(index)
@@ -210,6 +221,13 @@ class Iteration(Interruptible):
         if self._crew.vacant and not engine.is_over:
             for event in self._crew.replace():
                 self._note(engine, event)
+
+    def _tell_who_is_up(self, on_start: Callable[[int], None]) -> None:
+        slots = self._crew.slots
+        n_up = sum(slot.is_ready or not slot.is_live for slot in slots)
+        if n_up == len(slots):
+            self.on_start = None
+        on_start(n_up)
 
     def _note(self, engine: Engine, event: Event) -> None:
         if isinstance(event, Run):

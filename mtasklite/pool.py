@@ -187,10 +187,12 @@ class ResultIterator(Generic[R]):
 
     Attributes:
         parent_obj: The pool.
+        on_start: Is told now and then how many workers are up, until all are; to be set before the first result.
     """
 
     def __init__(self, pool: Pool[R], input_iterable: Iterable[Any]) -> None:
         self.parent_obj = pool
+        self.on_start: Optional[Callable[[int], None]] = None
         self._input = input_iterable
         self._iteration: Optional[Iteration] = None
         self._results: Optional[Generator[R, None, None]] = None
@@ -239,6 +241,7 @@ class ResultIterator(Generic[R]):
         if self._results is None:
             self.parent_obj._check_free()
             self._iteration = self.parent_obj._iterate(self._input)
+            self._iteration.on_start = self.on_start
             self._results = self._iteration.results()
             self._iteration.belong_to(self._results)
         return self._results

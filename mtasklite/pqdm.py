@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import inspect
 import operator
-from collections.abc import Generator, Iterable, Iterator
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Literal, Optional, Protocol, TypeVar, Union, cast, overload
+from typing import Any, Callable, Generic, Literal, Optional, Protocol, TypeVar, Union, cast, overload
 from weakref import ref
 
 import tqdm.auto
@@ -22,6 +23,9 @@ from mtasklite.utils import divide_kwargs, is_closed, is_sized_iterator
 R = TypeVar("R")
 
 _MISSING: Any = object()
+
+QUIET_SECONDS = 0.4
+"""Workers that are up so soon start without a word."""
 
 _CLASSES_THAT_NAME_ALL = {"tqdm.std", "tqdm.asyncio", "tqdm.auto", "tqdm.notebook", "tqdm.utils"}
 """Modules of bars that take no argument but those in their signatures."""
@@ -96,14 +100,16 @@ class _Bar(Interruptible, Generic[R]):
     def __init__(self, pool_obj: ResultIterator[R], tqdm_class: Any, tqdm_kwargs: dict[str, Any]) -> None:
         self.pool_obj = pool_obj
         self._make = partial(tqdm_class, **tqdm_kwargs)
+        self._own_postfix = tqdm_kwargs.get("postfix")
         self._tqdm_obj: Any = None
 
     @property
     def tqdm_obj(self) -> Any:
         if self._tqdm_obj is None:
-            references: list[ref[Any]] = []
-            self._tqdm_obj = self._make(_count_errors(self.pool_obj, references))
-            references.append(ref(self._tqdm_obj))
+            postfix = _Postfix(self.pool_obj.parent_obj.num_workers, self._own_postfix)
+            self._tqdm_obj = self._make(_tell_of_errors(self.pool_obj, postfix))
+            postfix.bar = ref(self._tqdm_obj)
+            self.pool_obj.on_start = postfix.on_start
         return self._tqdm_obj
 
     def close(self) -> None:
@@ -121,16 +127,48 @@ def _iterate(bar: _Bar[R]) -> Generator[R, None, None]:
             bar.close()
 
 
-def _count_errors(pool_obj: ResultIterator[R], references: list[ref[Any]]) -> Iterator[R]:
-    """Yield the results, and show on the bar, the one reference, how many of the items have failed."""
+def _tell_of_errors(pool_obj: ResultIterator[R], postfix: _Postfix) -> Iterator[R]:
+    """Yield the results, and show on the bar how many of the items have failed."""
     shown = 0
     for value in pool_obj:
         if pool_obj.n_errors != shown:
             shown = pool_obj.n_errors
-            tqdm_obj: Any = references[0]()
-            if hasattr(tqdm_obj, "set_postfix"):
-                tqdm_obj.set_postfix(errors=shown, refresh=False)
+            postfix.show(errors=shown)
         yield value
+    postfix.on_start(pool_obj.parent_obj.num_workers)  # it may have ended before all were up
+
+
+class _Postfix:
+    """What stands behind the bar; the user's own stays before it.
+
+    Args:
+        n_workers: Number of workers.
+        own: What the user passed as `postfix`.
+    """
+
+    def __init__(self, n_workers: int, own: Any) -> None:
+        self._n_workers = n_workers
+        self._parts: dict[str, Any] = dict(own) if isinstance(own, Mapping) else {}
+        self._starts_at = time.monotonic() + QUIET_SECONDS
+        self.bar: Callable[[], Any] = lambda: None
+
+    def show(self, **parts: Any) -> None:
+        """Show more; what is ``None`` is not shown any more."""
+        self._parts.update(parts)
+        bar = self.bar()
+        if hasattr(bar, "set_postfix"):
+            bar.set_postfix({name: value for name, value in self._parts.items() if value is not None}, refresh=False)
+
+    def on_start(self, n_up: int) -> None:
+        """Show how many workers are up, if they take their time, until all are."""
+        before = self._parts.get("workers")
+        now = f"{n_up}/{self._n_workers}" if n_up < self._n_workers else None
+        if now == before or (before is None and time.monotonic() < self._starts_at):
+            return
+        self.show(workers=now)
+        bar = self.bar()
+        if hasattr(bar, "refresh"):
+            bar.refresh()
 
 
 class Pqdm(Protocol):

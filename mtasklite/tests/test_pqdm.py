@@ -15,9 +15,9 @@ import tqdm.auto
 
 import mtasklite.processes
 import mtasklite.threads
-from mtasklite import ArgumentPassing, DeferredExceptions, ExceptionBehaviour, Pool, is_exception
+from mtasklite import ArgumentPassing, DeferredExceptions, ExceptionBehaviour, Pool, delayed_init, is_exception
 from mtasklite.tests import workers
-from mtasklite.tests.workers import everyone
+from mtasklite.tests.workers import everyone, wait_until
 
 FUNCTIONS = {"processes": mtasklite.processes.pqdm, "threads": mtasklite.threads.pqdm}
 
@@ -264,6 +264,47 @@ def test_bar_counts_all_items(pqdm, make_input, screen):
     else:
         assert "30it" in last_line(screen)
         assert "%" not in screen.getvalue()
+
+
+@delayed_init
+class SlowToBegin:
+    """Is made when an event is set."""
+
+    def __init__(self, event):
+        event.wait(60)
+
+    def __call__(self, item):
+        return item
+
+
+def test_bar_says_how_many_workers_are_up_while_some_are_not(screen):
+    """A model that takes a minute to load is no hang; once all are up there is nothing to say."""
+    loaded = [threading.Event(), threading.Event()]
+
+    def watch():
+        for n_up, event in enumerate(loaded):
+            wait_until(lambda n_up=n_up: f"workers={n_up}/2" in screen.getvalue())
+            event.set()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    shells = [SlowToBegin(event) for event in loaded]
+    assert list(mtasklite.threads.pqdm(range(2000), shells, file=screen, ncols=80)) == [*range(2000)]
+    watcher.join()
+    assert "workers" not in last_line(screen)
+    assert screen.getvalue().count("workers=1/2") < 20  # not at each result that came meanwhile
+
+
+def test_bar_says_nothing_of_workers_that_start_soon(pqdm, screen):
+    """It would only flicker."""
+    list(pqdm([1] * 30, workers.square, 2, file=screen, ncols=80))
+    assert "workers" not in screen.getvalue()
+
+
+def test_postfix_of_the_user_stays(pqdm, screen):
+    """What the user shows behind the bar stands before the number of errors."""
+    list(pqdm([1, "a", 2], workers.square, 2, file=screen, ncols=100, postfix={"epoch": 3}))
+    assert "epoch=3, errors=1" in last_line(screen)
 
 
 def test_bar_starts_from_zero(pqdm, screen):
