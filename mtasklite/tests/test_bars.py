@@ -42,11 +42,7 @@ def items():
 
 @pytest.mark.filterwarnings("ignore::tqdm.TqdmExperimentalWarning")
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"leave": False}, {"mininterval": 0}, {"mininterval": 60}, {"miniters": 7}, {"disable": True}],
-    ids=str,
-)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_bar_of_any_kind_counts_to_the_end(pqdm, kind, options, items, capsys):
     """It counts all items, says how many failed, and is closed; results are what they are without it."""
     results = pqdm(items, workers.square, 2, tqdm_class=importlib.import_module(kind).tqdm, **options)
