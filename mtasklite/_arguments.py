@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from inspect import isfunction
 from typing import Any, Optional, TypeVar
 
 from mtasklite._cpus import available_cpus
@@ -92,7 +93,7 @@ def _check_worker(name: str, worker: Any) -> None:
             f"`{name}` must be a callable, an object made by a `delayed_init` class, or a list of these,"
             f" but got: {worker!r}"
         )
-    if isinstance(worker, type) and any("__call__" in vars(base) for base in worker.__mro__):
+    if isinstance(worker, type) and any(isfunction(vars(base).get("__call__")) for base in worker.__mro__):
         warnings.warn(
             f"`{name}` is the class {worker.__name__} itself, so each item makes a new object, {worker.__name__}(item);"
             f" if each worker should make one object and call that, decorate the class with `delayed_init`"
