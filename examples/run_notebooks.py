@@ -7,6 +7,9 @@ python examples/run_notebooks.py --write
 Needs ``pip install ".[notebooks]"``. The start method is set in a cell that is put before the first one for the run and
 is not kept, so the notebooks themselves are free of it. Bars are not compared, nor are the cells with the tag
 ``varies``, whose outputs are timings or depend on the machine.
+
+Bars run as widgets, and are kept as text: a saved widget is drawn as disconnected where a notebook is trusted, and not
+at all where it is not.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ HERE = Path(__file__).resolve().parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
 WIDGET_STATES = "application/vnd.jupyter.widget-state+json"
 VARIES = "varies"
+BAR = "bar"
 CELL_LIMIT_SECONDS = 120
 BAR_WIDTH = 20
 FIGURE_SPACE = "\N{FIGURE SPACE}"
@@ -82,10 +86,8 @@ def run(notebook: Any, method: str, folder: Path) -> Any:
 
 
 def _clean(notebook: Any) -> None:
-    """Count the cells from 1, write the bars' last state as their text, and raise for what is on stderr."""
-    states = notebook.metadata.get("widgets", {}).get(WIDGET_STATES, {}).get("state", {})
-    for model in states.values():  # a widget takes for its default what is left out, which is most
-        model["state"] = {name: value for name, value in model["state"].items() if value is not None}
+    """Count the cells from 1, make text of the bars, and raise for what is on stderr."""
+    states = notebook.metadata.pop("widgets", {}).get(WIDGET_STATES, {}).get("state", {})
     notebook.metadata["language_info"] = {"name": "python"}
     for number, cell in enumerate(code_cells(notebook), start=1):
         cell["execution_count"] = number
@@ -95,28 +97,20 @@ def _clean(notebook: Any) -> None:
             if output["output_type"] == "execute_result":
                 output["execution_count"] = number
             if WIDGET in output.get("data", {}):
-                text = bar_text(states, output["data"][WIDGET]["model_id"])
-                output["data"]["text/plain"] = text or output["data"].get("text/plain", "")
+                output["data"] = {"text/plain": bar_text(states, output["data"][WIDGET]["model_id"])}
+                output["metadata"] = {BAR: True}
 
 
-def bar_text(states: dict[str, Any], model_id: str) -> Optional[str]:
-    """Return a bar as text, from the states of the widgets; ``None`` if the widget is no bar of tqdm.
-
-    What a kernel sends as text is the bar before the first item. Viewers without widgets show it, so it should be the
-    bar as it was at last.
-    """
-    children = [reference.removeprefix("IPY_MODEL_") for reference in _state(states, model_id).get("children", [])]
-    if len(children) != 3:
-        return None
-    left, bar, right = (_state(states, child) for child in children)
-    share = bar["value"] / bar["max"] if bar.get("max") else 0
-    filled = round(share * BAR_WIDTH)
-    text = f"{left['value']}|{'█' * filled}{' ' * (BAR_WIDTH - filled)}|{right['value']}"
-    return html.unescape(text).replace(FIGURE_SPACE, " ")
-
-
-def _state(states: dict[str, Any], model_id: str) -> dict[str, Any]:
-    return states.get(model_id, {}).get("state", {})
+def bar_text(states: dict[str, Any], model_id: str) -> str:
+    """Return a bar as it ended, from the states of the widgets; what a kernel sends as text is how it began."""
+    children = [reference.removeprefix("IPY_MODEL_") for reference in states[model_id]["state"]["children"]]
+    left, bar, right = (states[child]["state"] for child in children)
+    drawn = ""
+    if "/?" not in right["value"]:  # its length is known
+        filled = round(bar["value"] / bar["max"] * BAR_WIDTH)
+        drawn = f"|{'█' * filled}{' ' * (BAR_WIDTH - filled)}|"
+    text = html.unescape(left["value"]).rstrip() + drawn + html.unescape(right["value"])
+    return text.strip().replace(FIGURE_SPACE, " ")
 
 
 # Comparing
@@ -138,14 +132,19 @@ def shown(cell: Any) -> str:
     for output in cell["outputs"]:
         if output["output_type"] == "stream":
             texts.append(text_of(output["text"]))
-        elif WIDGET not in output.get("data", {}):
+        elif not is_bar(output):
             texts.append(text_of(output.get("data", {}).get("text/plain", output.get("ename", ""))) + "\n")
     return "".join(texts)
 
 
+def is_bar(output: Any) -> bool:
+    """Return whether an output is a bar that was made text."""
+    return BAR in output.get("metadata", {})
+
+
 def n_bars(cell: Any) -> int:
-    """Return how many widgets a cell shows."""
-    return sum(WIDGET in output.get("data", {}) for output in cell["outputs"])
+    """Return how many bars a cell shows."""
+    return sum(map(is_bar, cell["outputs"]))
 
 
 def differences(kept: Any, done: Any) -> Iterator[str]:
