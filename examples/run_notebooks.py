@@ -25,6 +25,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
+from mtasklite import Pool
+
 HERE = Path(__file__).resolve().parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
 WIDGET_STATES = "application/vnd.jupyter.widget-state+json"
@@ -172,6 +174,7 @@ def parse_arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Run the notebooks, and compare their outputs with those kept.")
     parser.add_argument("notebooks", nargs="*", type=Path, help="files (default: all beside this script)")
     parser.add_argument("--start-method", choices=methods, help="how workers start (default: one after the other)")
+    parser.add_argument("--jobs", type=int, default=2, help="how many run at a time (default: 2)")
     parser.add_argument("--write", action="store_true", help="keep the new outputs instead of comparing them")
     args = parser.parse_args(argv)
     args.notebooks = args.notebooks or sorted(HERE.glob("*.ipynb"))
@@ -179,34 +182,34 @@ def parse_arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     return args
 
 
-def run_one(path: Path, method: str, is_writing: bool) -> list[str]:
-    """Run one notebook, and return what is wrong."""
+def run_one(path: Path, method: str, is_writing: bool) -> tuple[list[str], float]:
+    """Run one notebook, and return what is wrong, and how many seconds it took."""
     import nbformat
 
+    start = time.perf_counter()
     kept = nbformat.read(path, as_version=4)
     try:
         done = run(kept, method, path.parent)
     except NotebookError as error:
-        return [str(error)]
+        return [str(error)], time.perf_counter() - start
     wrong = list(traces_of_a_machine(done))
     if not is_writing:
         wrong += differences(kept, done)
     elif not wrong:
         nbformat.write(done, path)
-    return wrong
+    return wrong, time.perf_counter() - start
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the notebooks that were asked for; return the number of runs that went wrong."""
     args = parse_arguments(argv)
     n_failed = 0
-    for path in args.notebooks:
-        for method in args.methods:
-            start = time.perf_counter()
-            wrong = run_one(path, method, args.write)
+    runs = [(path, method, args.write) for path in args.notebooks for method in args.methods]
+    with Pool(run_one, args.jobs, argument_type="args", chunk_size=1) as pool:
+        for (path, method, _), (wrong, seconds) in zip(runs, pool(runs)):
             n_failed += bool(wrong)
             verdict = "FAILED" if wrong else "written" if args.write else "as kept"
-            print(f"{path.name} ({method}): {verdict}, {time.perf_counter() - start:.1f} s", flush=True)
+            print(f"{path.name} ({method}): {verdict}, {seconds:.1f} s", flush=True)
             for text in wrong:
                 print(text, flush=True)
     return n_failed
