@@ -72,6 +72,8 @@ class ProgressIterator(Generic[R]):
 
     def close(self) -> None:
         """Stop; running items are let finish, as `join_timeout` says."""
+        if self._results is not None:
+            self._results.close()  # ends tqdm's loop, which counts in strides and tells the bar the rest only then
         self._bar.close()
 
     def __enter__(self) -> ProgressIterator[R]:

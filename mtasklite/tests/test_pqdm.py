@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import io
 import itertools
@@ -366,6 +367,15 @@ def _stop(results, how):
 def _fail(results):
     for _ in results:
         raise LookupError("of the consumer")
+
+
+@pytest.mark.parametrize("how", ["close", "with"])
+def test_bar_that_is_left_early_shows_what_was_taken(pqdm, how, screen):
+    """A bar that is not drawn again before it is closed still stands where it was left, not where it was last drawn."""
+    bar = pqdm(range(100), workers.square, 2, file=screen, mininterval=600, miniters=1000)
+    with bar if how == "with" else contextlib.closing(bar) as results:
+        assert len(list(itertools.islice(results, 26))) == 26
+    assert "25/100" in last_line(screen)  # tqdm counts a result when the next one is asked for
 
 
 def test_bar_is_closed_by_break_from_the_only_reference(pqdm, screen):
