@@ -31,6 +31,8 @@ runpy.run_path("setup.py")
 print(json.dumps(passed))
 """
 
+READ_DESCRIPTION = READ_SETUP.replace("json.dumps(passed)", 'passed["long_description"]')
+
 
 @pytest.fixture(scope="module")
 def metadata():
@@ -79,7 +81,7 @@ def test_requirements_are_two(metadata):
 
 def test_extras_are_those_that_the_documentation_names(metadata):
     """Everything further is an extra."""
-    assert {"test", "dev"} <= metadata["extras"]
+    assert {"test", "dev", "docs"} <= metadata["extras"]
 
 
 def test_python_is_3_9_or_later(metadata):
@@ -93,6 +95,15 @@ def test_package_is_marked_as_typed():
 
 
 if (CHECKOUT / "setup.py").is_file():
+
+    def test_description_has_no_link_to_a_file():
+        """The package index shows the README without the files beside it: what is linked there is an address."""
+        done = subprocess.run([sys.executable, "-c", READ_DESCRIPTION], capture_output=True, text=True, cwd=CHECKOUT)
+        assert done.returncode == 0, done.stderr
+        links = re.findall(r"\]\(([^)]*)\)", done.stdout)
+        assert links
+        assert [link for link in links if not link.startswith("https://")] == []
+        assert "Guarantees (`docs/guarantees.md`)" in done.stdout
 
     def test_sdist_takes_along_what_setup_reads():
         """A source distribution has requirements.txt, without which it could not be built."""
