@@ -1,7 +1,7 @@
 """What the site has from outside of docs/: the README as its first page, changelog, license and examples.
 
 Links are written as they must be on GitHub, from file to file. Here those that leave docs/, or come from outside, are
-led to where the site has the file.
+led to where the site has the file. And what inspection makes of a type is mended.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import griffe
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,3 +47,14 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 def place_on_site(path: str) -> str:
     """Return where the site has a file of the project."""
     return RENAMED.get(path, path[len("docs/") :] if path.startswith("docs/") else path)
+
+
+class Types(griffe.Extension):
+    """Names the type of a worker as the source does: inspection loses its dots."""
+
+    def on_function(self, *, func: Any, **kwargs: Any) -> None:
+        """Mend the annotations of one function."""
+        for parameter in func.parameters:
+            text = str(parameter.annotation)
+            if "Callable[R]" in text:
+                parameter.annotation = text.replace("Callable[R]", "Worker[R]")

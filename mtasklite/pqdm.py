@@ -22,7 +22,15 @@ from mtasklite.utils import divide_kwargs, is_closed, is_sized_iterator
 
 R = TypeVar("R")
 
-_MISSING: Any = object()
+
+class _Missing:
+    """Stands for an argument that was not given."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+_MISSING: Any = _Missing()
 
 QUIET_SECONDS = 0.4
 """Workers that are up so soon start without a word."""

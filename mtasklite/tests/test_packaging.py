@@ -7,6 +7,7 @@ import importlib.metadata
 import inspect
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -170,6 +171,14 @@ def test_pqdm_uses_what_its_module_says(module, use_threads):
     """The two modules' functions differ in the default of `use_threads`."""
     pqdm = importlib.import_module(module).pqdm
     assert inspect.signature(pqdm).parameters["use_threads"].default is use_threads
+
+
+@pytest.mark.parametrize("module", ["mtasklite.processes", "mtasklite.threads"])
+def test_pqdm_is_known_by_the_name_that_it_is_imported_by(module):
+    """Help, the reference and pickle find the function at the path that people import it from."""
+    pqdm = importlib.import_module(module).pqdm
+    assert pickle.loads(pickle.dumps(pqdm)) is pqdm
+    assert (pqdm.__module__, pqdm.__qualname__) == (module, "pqdm")
 
 
 def test_pqdm_takes_its_arguments_in_pqdm_s_order():
