@@ -17,6 +17,10 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).resolve().parents[1]
 FENCE = "```"
 LINK = re.compile(r"(\]\()([^)\s:#]+)")
+TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
+CODE = re.compile(r"(?<=<code>)[^<]+(?=</code>)")
+LONG_NAME = re.compile(r"\w{24,}")
+BRACKET = re.compile(r"(?<=\w)[.(\[=]+(?=[\w\"&])")
 RENAMED = {"README.md": "index.md", "LICENSE": "LICENSE.txt"}
 BACK = {new: old for old, new in RENAMED.items()}
 
@@ -42,6 +46,16 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     parts = markdown.split(FENCE)
     parts[::2] = [LINK.sub(lead, part) for part in parts[::2]]
     return FENCE.join(parts)
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+    """Let code in the cells of tables break within long names and after brackets and the like: lines are narrow."""
+
+    def let_break(code: re.Match[str]) -> str:
+        text = LONG_NAME.sub(lambda name: name[0].replace("_", "_<wbr>"), code[0])
+        return BRACKET.sub(r"\g<0><wbr>", text)
+
+    return TABLE.sub(lambda table: CODE.sub(let_break, table[0]), html)
 
 
 def place_on_site(path: str) -> str:
