@@ -1,7 +1,7 @@
 """What the site has from outside of docs/: the README as its first page, changelog, license and examples.
 
 Links are written as they must be on GitHub, from file to file. Here those that leave docs/, or come from outside, are
-led to where the site has the file. And what inspection makes of a type is mended.
+led to where the site has the file. And the reference is mended where the tools misread the source.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
 CODE = re.compile(r"(?<=<code>)[^<]+(?=</code>)")
 LONG_NAME = re.compile(r"\w{24,}")
 BRACKET = re.compile(r"(?<=\w)[.(\[=]+(?=[\w\"&])")
+EXAMPLE = re.compile(r"^Example:$", re.MULTILINE)
 RENAMED = {"README.md": "index.md", "LICENSE": "LICENSE.txt"}
 BACK = {new: old for old, new in RENAMED.items()}
 
@@ -63,12 +64,17 @@ def place_on_site(path: str) -> str:
     return RENAMED.get(path, path[len("docs/") :] if path.startswith("docs/") else path)
 
 
-class Types(griffe.Extension):
-    """Names the type of a worker as the source does: inspection loses its dots."""
+class Source(griffe.Extension):
+    """Mends what inspection makes of types, and lets the section `Example` of a docstring be one."""
 
-    def on_function(self, *, func: Any, **kwargs: Any) -> None:
-        """Mend the annotations of one function."""
+    def on_function_instance(self, *, node: Any, func: Any, **kwargs: Any) -> None:
+        """Give parameters whose type depends on R the type that stands in the source."""
+        types = getattr(node.obj, "__annotations__", {})
         for parameter in func.parameters:
-            text = str(parameter.annotation)
-            if "Callable[R]" in text:
-                parameter.annotation = text.replace("Callable[R]", "Worker[R]")
+            if "[R]" in str(types.get(parameter.name)):
+                parameter.annotation = types[parameter.name]
+
+    def on_object(self, *, obj: Any, **kwargs: Any) -> None:
+        """Call the section `Examples`, as the reader of docstrings expects."""
+        if obj.docstring:
+            obj.docstring.value = EXAMPLE.sub("Examples:", obj.docstring.value)

@@ -286,6 +286,9 @@ def make_pqdm(use_threads: bool) -> Pqdm:
         progress = ProgressIterator(results, tqdm_class, tqdm_kwargs)
         return progress if is_lazy else list(progress)
 
+    # Help, the reference and pickle find it where it is imported from.
+    pqdm.__module__ = "mtasklite.threads" if use_threads_by_default else "mtasklite.processes"
+    pqdm.__qualname__ = "pqdm"
     return cast("Pqdm", pqdm)
 
 
