@@ -13,7 +13,7 @@ if VERSION is None:
 TEST = ["pytest>=7.4", "pytest-timeout>=2.2", "pytest-xdist>=3.5", "hypothesis>=6.80", "psutil>=5.9"]
 TEST += ["jupyter_client>=8", "ipykernel>=6", "numpy", "rich", "matplotlib", "mypy>=1.8"]
 DEV = [*TEST, "pytest-cov>=4.1", "pyright[nodejs]", "ruff>=0.4", "build", "twine", "types-tqdm", "types-psutil"]
-DOCS = ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.30", "ruff>=0.9"]
+DOCS = ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.30", "mkdocs-jupyter>=0.26.3", "ruff>=0.9"]
 
 # Beside the description, on the package index, there are no files that a relative link could lead to: it names them.
 DESCRIPTION = re.sub(r"\[([^\]]+)\]\((?!https:|#)([^)]+)\)", r"\1 (`\2`)", (HERE / "README.md").read_text("utf-8"))

@@ -6,17 +6,22 @@ led to where the site has the file. And the reference is mended where the tools 
 
 from __future__ import annotations
 
+import logging
 import posixpath
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import griffe
+from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[1]
+LOG = logging.getLogger("mkdocs.hooks")  # a warning here fails a strict build
 FENCE = "```"
-LINK = re.compile(r"(\]\()([^)\s:#]+)")
+LINK = re.compile(r"(\]\()(?![a-z]+:|#)([^)\s#]+)")
+HREF = re.compile(r"(<a\b[^>]*\bhref=\")(?![a-z]+:|#)([^\"#]+)")
 TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
 CODE = re.compile(r"(?<=<code>)[^<]+(?=</code>)")
 LONG_NAME = re.compile(r"\w{24,}")
@@ -26,23 +31,24 @@ RENAMED = {"README.md": "index.md", "LICENSE": "LICENSE.txt"}
 BACK = {new: old for old, new in RENAMED.items()}
 
 
+@event_priority(100)  # before plugins that make pages of what they find
 def on_files(files: Any, config: Any) -> Any:
     """Add the files from outside of docs/."""
-    examples = [path for path in (ROOT / "examples").iterdir() if path.suffix in (".py", ".ipynb")]
-    for path in [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "LICENSE", *sorted(examples)]:
-        name = place_on_site(path.relative_to(ROOT).as_posix())
-        files.append(File.generated(config, name, abs_src_path=str(path)))
+    for name in ["README.md", "CHANGELOG.md", "LICENSE"]:
+        files.append(File.generated(config, place_on_site(name), abs_src_path=str(ROOT / name)))
+    for path in sorted((ROOT / "examples").iterdir()):
+        if path.suffix in (".py", ".ipynb"):
+            name = path.relative_to(ROOT).as_posix()
+            files.append(File(name, str(ROOT), config.site_dir, config.use_directory_urls))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Lead the links of a page to where the site has their files; blocks of code stay as they are."""
     place = page.file.src_uri
-    origin = BACK.get(place, place if place == "CHANGELOG.md" else "docs/" + place)
 
     def lead(match: re.Match[str]) -> str:
-        target = place_on_site(posixpath.normpath(posixpath.join(posixpath.dirname(origin), match[2])))
-        return match[1] + posixpath.relpath(target, posixpath.dirname(place) or ".")
+        return match[1] + posixpath.relpath(target_on_site(match[2], place), posixpath.dirname(place) or ".")
 
     parts = markdown.split(FENCE)
     parts[::2] = [LINK.sub(lead, part) for part in parts[::2]]
@@ -50,13 +56,32 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
-    """Let code in the cells of tables break within long names and after brackets and the like: lines are narrow."""
-
-    def let_break(code: re.Match[str]) -> str:
-        text = LONG_NAME.sub(lambda name: name[0].replace("_", "_<wbr>"), code[0])
-        return BRACKET.sub(r"\g<0><wbr>", text)
-
+    """Lead the links of notebooks, which are not Markdown by now; let code in the cells of tables break."""
+    if page.file.src_uri.endswith(".ipynb"):
+        return HREF.sub(lambda match: match[1] + address_of(match[2], page.file, files), html)
     return TABLE.sub(lambda table: CODE.sub(let_break, table[0]), html)
+
+
+def let_break(code: re.Match[str]) -> str:
+    """Let code break within long names and after brackets and the like: the cells of tables are narrow."""
+    text = LONG_NAME.sub(lambda name: name[0].replace("_", "_<wbr>"), code[0])
+    return BRACKET.sub(r"\g<0><wbr>", text)
+
+
+def address_of(link: str, page_file: Any, files: Any) -> str:
+    """Return the address on the site of the file that a notebook's link leads to."""
+    target = files.get_file_from_path(target_on_site(unquote(link), page_file.src_uri))
+    if target is None:
+        LOG.warning(f"{page_file.src_uri} has a link to {link}, which the site does not have")
+        return link
+    return str(target.url_relative_to(page_file))
+
+
+def target_on_site(link: str, place: str) -> str:
+    """Return where the site has the file that a link leads to, written in the file whose place on the site this is."""
+    is_outside = place == "CHANGELOG.md" or place.startswith("examples/")
+    origin = BACK.get(place, place if is_outside else "docs/" + place)
+    return place_on_site(posixpath.normpath(posixpath.join(posixpath.dirname(origin), link)))
 
 
 def place_on_site(path: str) -> str:
