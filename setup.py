@@ -14,19 +14,23 @@ TEST = ["pytest>=7.4", "pytest-timeout>=2.2", "pytest-xdist>=3.5", "hypothesis>=
 TEST += ["jupyter_client>=8", "ipykernel>=6", "numpy", "rich", "matplotlib", "mypy>=1.8"]
 DEV = [*TEST, "pytest-cov>=4.1", "pyright[nodejs]", "ruff>=0.4", "build", "twine", "types-tqdm", "types-psutil"]
 NOTEBOOKS = ["nbclient>=0.10", "ipykernel>=6", "ipywidgets>=8", "spacy>=3.7", "pqdm>=0.2"]
+DOCS = ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.30", "mkdocs-jupyter>=0.26.3", "ruff>=0.9"]
+
+# Beside the description, on the package index, there are no files that a relative link could lead to: it names them.
+DESCRIPTION = re.sub(r"\[([^\]]+)\]\((?!https:|#)([^)]+)\)", r"\1 (`\2`)", (HERE / "README.md").read_text("utf-8"))
 
 setup(
     name="mtasklite",
     version=VERSION.group(1),
     description="Map stateful workers lazily over any iterable, on processes or threads, with a progress bar.",
-    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description=DESCRIPTION,
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["mtasklite", "mtasklite.*"]),
     package_data={"mtasklite": ["py.typed"], "mtasklite.tests": ["pytest.ini"]},
     install_requires=(HERE / "requirements.txt").read_text("utf-8").split(),
-    extras_require={"test": TEST, "dev": DEV, "notebooks": NOTEBOOKS},
+    extras_require={"test": TEST, "dev": DEV, "docs": DOCS, "notebooks": NOTEBOOKS},
     python_requires=">=3.9",
     keywords=["parallel", "multiprocessing", "pool", "map", "progress bar", "tqdm", "pqdm", "lazy"],
     classifiers=[

@@ -22,7 +22,15 @@ from mtasklite.utils import divide_kwargs, is_closed, is_sized_iterator
 
 R = TypeVar("R")
 
-_MISSING: Any = object()
+
+class _Missing:
+    """Stands for an argument that was not given."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+_MISSING: Any = _Missing()
 
 QUIET_SECONDS = 0.4
 """Workers that are up so soon start without a word."""
@@ -280,6 +288,9 @@ def make_pqdm(use_threads: bool) -> Pqdm:
         progress = ProgressIterator(results, tqdm_class, tqdm_kwargs)
         return progress if is_lazy else list(progress)
 
+    # Help, the reference and pickle find it where it is imported from.
+    pqdm.__module__ = "mtasklite.threads" if use_threads_by_default else "mtasklite.processes"
+    pqdm.__qualname__ = "pqdm"
     return cast("Pqdm", pqdm)
 
 

@@ -26,6 +26,7 @@ SLOW_FILES = (
     "interrupts",
     "leaks",
     "main_classes",
+    "migration",
     "orphans",
     "notebook",
     "places",

@@ -7,6 +7,7 @@ import importlib.metadata
 import inspect
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -30,6 +31,8 @@ sys.modules["mtasklite"] = None  # an import of the package fails
 runpy.run_path("setup.py")
 print(json.dumps(passed))
 """
+
+READ_DESCRIPTION = READ_SETUP.replace("json.dumps(passed)", 'passed["long_description"]')
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +82,7 @@ def test_requirements_are_two(metadata):
 
 def test_extras_are_those_that_the_documentation_names(metadata):
     """Everything further is an extra."""
-    assert {"test", "dev"} <= metadata["extras"]
+    assert {"test", "dev", "docs"} <= metadata["extras"]
 
 
 def test_python_is_3_9_or_later(metadata):
@@ -93,6 +96,15 @@ def test_package_is_marked_as_typed():
 
 
 if (CHECKOUT / "setup.py").is_file():
+
+    def test_description_has_no_link_to_a_file():
+        """The package index shows the README without the files beside it: what is linked there is an address."""
+        done = subprocess.run([sys.executable, "-c", READ_DESCRIPTION], capture_output=True, text=True, cwd=CHECKOUT)
+        assert done.returncode == 0, done.stderr
+        links = re.findall(r"\]\(([^)]*)\)", done.stdout)
+        assert links
+        assert [link for link in links if not link.startswith("https://")] == []
+        assert "Guarantees (`docs/guarantees.md`)" in done.stdout
 
     def test_sdist_takes_along_what_setup_reads():
         """A source distribution has requirements.txt, without which it could not be built."""
@@ -159,6 +171,14 @@ def test_pqdm_uses_what_its_module_says(module, use_threads):
     """The two modules' functions differ in the default of `use_threads`."""
     pqdm = importlib.import_module(module).pqdm
     assert inspect.signature(pqdm).parameters["use_threads"].default is use_threads
+
+
+@pytest.mark.parametrize("module", ["mtasklite.processes", "mtasklite.threads"])
+def test_pqdm_is_known_by_the_name_that_it_is_imported_by(module):
+    """Help, the reference and pickle find the function at the path that people import it from."""
+    pqdm = importlib.import_module(module).pqdm
+    assert pickle.loads(pickle.dumps(pqdm)) is pqdm
+    assert (pqdm.__module__, pqdm.__qualname__) == (module, "pqdm")
 
 
 def test_pqdm_takes_its_arguments_in_pqdm_s_order():
