@@ -93,6 +93,7 @@ class Printing:
         self._streams: dict[str, Any] = {}  # that were in `sys` before
         self._handlers: list[tuple[logging.Logger, list[logging.Handler]]] = []
         self._handler = _Handler(self)
+        self._process_name = ""
 
     # ---- taking over
 
@@ -101,6 +102,7 @@ class Printing:
         for name in (OUT, ERR):
             self._streams[name] = getattr(sys, name)
             setattr(sys, name, _Stream(self, name, self._streams[name]))
+        self._process_name = sys.modules["multiprocess"].current_process().name
         for name, level in levels.by_name.items():
             logging.getLogger(name).setLevel(level)
         logging.disable(levels.disabled)
@@ -152,6 +154,11 @@ class Printing:
             self._wait_until_sent()
         else:
             self._wake.put(None)
+
+    def put_record(self, attributes: dict[str, Any]) -> None:
+        """Take in a log record."""
+        attributes["processName"] = self._process_name  # `logging` asks `multiprocessing`, which does not know it
+        self.put(LOG, attributes, len(attributes["msg"]))
 
     @property
     def _is_amid_sending(self) -> bool:
@@ -307,7 +314,7 @@ class _Handler(logging.Handler):
         except Exception:  # such as arguments that do not go with the message
             self.handleError(record)
             return
-        self._printing.put(LOG, attributes, len(attributes["msg"]))
+        self._printing.put_record(attributes)
 
 
 def _attributes_of(record: logging.LogRecord) -> dict[str, Any]:
