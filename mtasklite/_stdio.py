@@ -13,8 +13,6 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Optional, Protocol
 
 from mtasklite._lines import ERR, FLUSH_SECONDS, MAX_PENDING_CHARS, OUT, Lines
@@ -110,14 +108,17 @@ class Route:
         self.flush()
 
 
-@contextmanager
-def following(route: Optional[Route]) -> Iterator[None]:
-    """Let what this thread writes inside of this go this way; ``None``: where the streams lead."""
-    before, _local.route = _local.route, route
-    try:
-        yield
-    finally:
-        _local.route = before
+class following:
+    """Lets what this thread writes inside of this go this way; ``None``: where the streams lead."""
+
+    def __init__(self, route: Optional[Route]) -> None:
+        self._route = route
+
+    def __enter__(self) -> None:
+        self._before, _local.route = _local.route, self._route
+
+    def __exit__(self, *exc_info: object) -> None:
+        _local.route = self._before
 
 
 class _Proxy:

@@ -73,8 +73,11 @@ class InlineBackend:
             return [self._make_worker()]
         if self._loop is not None and not self._events and self._batches and seconds != 0:
             batch = self._batches.pop(0)
-            with following(self._route):
+            if self._route is None:
                 self._loop.work(batch.first, batch.items, {})
+            else:
+                with following(self._route):
+                    self._loop.work(batch.first, batch.items, {})
         events, self._events = self._events, []
         return events
 
