@@ -37,6 +37,13 @@ TASK = """
         print("the end")
 """
 
+EXECUTE = """
+import sys, nbclient, nbformat
+notebook = nbformat.read(sys.argv[1], as_version=4)
+nbclient.NotebookClient(notebook).execute()
+nbformat.write(notebook, sys.argv[1])
+"""
+
 EXPECTED = sorted(
     line
     for item in range(60)
@@ -150,23 +157,18 @@ def test_streams_in_files_of_their_own_stay_clean(tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("place", list(ALL))
-def test_notebook_shows_the_lines(place):
+def test_notebook_shows_the_lines(place, tmp_path):
     """In a notebook the cell that iterates shows each line once."""
-    nbclient = pytest.importorskip("nbclient")
+    pytest.importorskip("nbclient")
     nbformat = pytest.importorskip("nbformat")
     code = textwrap.dedent(TASK).replace("KWARGS", repr(ALL[place]))
     setup = "import os, sys, time\nfrom mtasklite.processes import pqdm"
     cells = [nbformat.v4.new_code_cell(setup), nbformat.v4.new_code_cell(code)]
-    notebook = nbformat.v4.new_notebook(cells=cells)
-    old = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(Path(mtasklite.__file__).parents[1])
-    try:
-        nbclient.NotebookClient(notebook, timeout=LIMIT_SECONDS).execute()
-    finally:
-        if old is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = old
+    path = tmp_path / "notebook.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    variables = {**os.environ, "PYTHONPATH": str(Path(mtasklite.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", EXECUTE, str(path)], env=variables, timeout=LIMIT_SECONDS, check=True)
+    notebook = nbformat.read(path, as_version=4)
     outputs = [output for output in notebook.cells[1].outputs if output.output_type == "stream"]
     out = "".join(output.text for output in outputs if output.name == "stdout").splitlines()
     terminal = Terminal()
