@@ -130,7 +130,7 @@ class _Proxy:
 
     def write(self, text: str) -> Any:
         route = _local.route
-        if route is None:
+        if route is None or _is_debugged():
             return self.stream.write(text)
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
@@ -142,11 +142,11 @@ class _Proxy:
             self.write(line)
 
     def flush(self) -> None:
-        if _local.route is None:
+        if _local.route is None or _is_debugged():
             self.stream.flush()
 
     def isatty(self) -> bool:
-        return _local.route is None and bool(self.stream.isatty())
+        return (_local.route is None or _is_debugged()) and bool(self.stream.isatty())
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -156,6 +156,12 @@ class _Proxy:
 
     def __hash__(self) -> int:
         return hash(self.stream)
+
+
+def _is_debugged() -> bool:
+    """Whether a debugger is at work in this thread: its prompt is no whole line."""
+    debugger = getattr(sys.gettrace(), "__self__", None)
+    return debugger is not None and "bdb" in sys.modules and isinstance(debugger, sys.modules["bdb"].Bdb)
 
 
 def install() -> None:

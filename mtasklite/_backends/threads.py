@@ -69,9 +69,11 @@ class _Worker:
         self.thread = threading.Thread(target=self._main, name=f"mtasklite-worker-{slot}", daemon=True)
 
     def tell(self, event: Event) -> None:
-        if self._route is not None:
-            self._route.flush()  # what was printed is shown before what came of it
-        self._events.put((self, event))
+        try:
+            if self._route is not None:
+                self._route.flush()  # what was printed is shown before what came of it
+        finally:
+            self._events.put((self, event))
 
     def _main(self) -> None:
         with following(self._route):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import pdb
 import re
 import signal
 import sys
@@ -467,6 +468,20 @@ def test_other_threads_are_left_alone(capfd):
     """A thread that is no worker's writes through the streams as ever, in its own pieces."""
     assert _run(wait_for_thread, [1], n_jobs=2, use_threads=True, forward_output="prefixed") == [1]
     assert capfd.readouterr().out == "other thread\n"
+
+
+def debug(item):
+    debugger = pdb.Pdb(stdin=io.StringIO("p 6 * 7\ncontinue\n"), nosigint=True, readrc=False)
+    debugger.use_rawinput = False
+    debugger.set_trace()
+    return item
+
+
+def test_debugger_in_the_calling_thread_shows_its_prompt(capfd):
+    """What a debugger writes that the task has called passes through at once, prompts too."""
+    assert _run(debug, [1], n_jobs=1) == [1]
+    sys.settrace(None)
+    assert capfd.readouterr().out.endswith("\n(Pdb) 42\n(Pdb) ")
 
 
 def test_pools_may_overlap(capfd):
