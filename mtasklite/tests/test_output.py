@@ -156,7 +156,9 @@ def print_in_handler(item):
 
 
 def raise_in_print(item):
-    """Be struck by an alarm that raises while it prints."""
+    """Be struck by an alarm that raises while it prints; not at item 0, for all that fail the same way are warned of."""
+    if not item:
+        return item
 
     def handle(number, frame):
         raise TimeoutError("alarm")
@@ -451,7 +453,8 @@ def test_signal_handler_may_print_at_any_place(process_kwargs, capfd):
 @posix_only
 def test_alarm_that_raises_amid_a_print_cuts_no_message(process_kwargs, capfd):
     """The task gets its exception, the worker lives on, and every line is whole."""
-    errors = _run(raise_in_print, range(30), chunk_size=1, **process_kwargs)
+    first, *errors = _run(raise_in_print, range(30), chunk_size=1, **process_kwargs)
+    assert first == 0
     assert {type(error) for error in errors} == {TimeoutError}
     assert set(_lines(capfd.readouterr().out)) == {"line " + "x" * 200}
 
