@@ -14,6 +14,7 @@ from typing import Any, Optional, TypeVar
 
 from mtasklite._cpus import available_cpus
 from mtasklite._frames import level_of_user
+from mtasklite._output import Output
 from mtasklite.constants import ArgumentPassing, ExceptionBehaviour
 from mtasklite.delayed_init import is_decorated_class
 from mtasklite.errors import brief
@@ -22,6 +23,7 @@ DEFAULT_PREFILL_RATIO = 2
 LONGEST_SECONDS = 1e6
 BACKENDS = ("processes", "threads")
 MOST_JOBS = 1 << 16
+PREFIXED = "prefixed"
 START_METHODS = ("fork", "spawn", "forkserver")
 
 E = TypeVar("E", bound=Enum)
@@ -48,6 +50,7 @@ class Settings:
         max_tasks: Items after which a worker is replaced.
         start_method: How processes start.
         backend: ``'inline'``, ``'threads'`` or ``'processes'``.
+        output: Shows what workers print; ``None``: that goes where it goes.
     """
 
     workers: tuple[Any, ...]
@@ -62,6 +65,7 @@ class Settings:
     max_tasks: Optional[int]
     start_method: Optional[str]
     backend: str
+    output: Optional[Output]
 
 
 def check_workers(worker_or_worker_arr: Any, n_jobs: Any) -> tuple[Any, ...]:
@@ -229,6 +233,20 @@ def check_flag(name: str, value: Any) -> bool:
     except ValueError:  # an array compares element by element
         pass
     raise TypeError(f"`{name}` must be True or False but got: {value!r}")
+
+
+def check_forward(value: Any) -> Optional[Output]:
+    """Return what shows the workers' output, or ``None`` if that is not to be forwarded."""
+    if isinstance(value, str) and value == PREFIXED:
+        return Output(is_prefixed=True)
+    try:
+        if value in (None, True, False):
+            return Output(is_prefixed=False) if value else None
+    except ValueError:  # an array compares element by element
+        pass
+    raise (ValueError if isinstance(value, str) else TypeError)(
+        f"`forward_output` must be True, False, {PREFIXED!r} or None but got: {value!r}"
+    )
 
 
 def check_iterable(name: str, value: Any) -> None:

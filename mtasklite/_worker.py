@@ -209,7 +209,8 @@ class WorkerLoop:
             else:
                 if copied_to:
                     os._exit(1)
-                if is_timed and clock() - now >= limit:
+                # Time that it waited for the parent to take what it printed does not count.
+                if is_timed and clock() - now >= limit and clock() - board[SINCE] >= limit:
                     self._add_failure(number, FoundLate())  # and nobody came to kill it, being busy elsewhere
                 else:
                     add(value)

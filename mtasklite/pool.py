@@ -15,6 +15,7 @@ from mtasklite._backends.base import Backend
 from mtasklite._crew import Crew
 from mtasklite._driver import Iteration, report
 from mtasklite._frames import level_of_user
+from mtasklite._output import Output
 from mtasklite._rules import Rules
 from mtasklite.constants import ArgumentPassing, ExceptionBehaviour
 from mtasklite.errors import PoolClosedError, brief
@@ -58,6 +59,9 @@ class Pool(Generic[R]):
         max_tasks_per_child: Items after which a worker is replaced.
         start_method: ``'fork'``, ``'spawn'`` or ``'forkserver'``; ``None``: the default of ``multiprocess``.
         backend: ``'processes'`` or ``'threads'``; ``None``: as `use_threads` says.
+        forward_output: True: whole lines that workers print, and what they log, reach `sys.stdout`, `sys.stderr` and
+            the log handlers here; ``'prefixed'``: each line after its worker's index, ``[worker 3]``; False: they go
+            where they go. ``None``: False, but through `pqdm` True: lines stand above the bar.
         exception_behaviour: The other spelling of `exception_behavior`.
 
     Raises:
@@ -88,6 +92,7 @@ class Pool(Generic[R]):
         max_tasks_per_child: Optional[int] = None,
         start_method: Optional[str] = None,
         backend: Optional[str] = None,
+        forward_output: Union[bool, str, None] = None,
         exception_behaviour: Union[ExceptionBehaviour, str, None] = None,
     ) -> None:
         workers = _arguments.check_workers(worker_or_worker_arr, n_jobs)
@@ -113,6 +118,7 @@ class Pool(Generic[R]):
                 len(workers),
                 needs_own_worker=task_timeout is not None or max_tasks is not None,
             ),
+            output=_arguments.check_forward(forward_output),
         )
         self.num_workers: int = len(workers)
         self.exited = False
@@ -160,6 +166,10 @@ class Pool(Generic[R]):
         failures = self._crew.close(self._settings.join_timeout)
         if exc_type is None:
             report(failures, self._settings.behaviour)
+
+    @property
+    def _output(self) -> Optional[Output]:
+        return self._settings.output
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -295,11 +305,13 @@ def _make_backend(settings: Settings) -> Backend:
     if settings.backend == "inline":
         from mtasklite._backends.inline import InlineBackend
 
-        return InlineBackend(settings.workers, settings.argument_type)
+        return InlineBackend(settings.workers, settings.argument_type, settings.output)
     if settings.backend == "threads":
         from mtasklite._backends.threads import ThreadBackend
 
-        return ThreadBackend(settings.workers, settings.argument_type, settings.task_timeout)
+        return ThreadBackend(settings.workers, settings.argument_type, settings.task_timeout, settings.output)
     from mtasklite._backends.processes import ProcessBackend
 
-    return ProcessBackend(settings.workers, settings.argument_type, settings.task_timeout, settings.start_method)
+    return ProcessBackend(
+        settings.workers, settings.argument_type, settings.task_timeout, settings.start_method, settings.output
+    )

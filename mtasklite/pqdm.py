@@ -120,6 +120,8 @@ class _Bar(Interruptible, Generic[R]):
             self._tqdm_obj = self._make(_tell_of_errors(self.pool_obj, postfix))
             postfix.bar = ref(self._tqdm_obj)
             self.pool_obj.on_start = postfix.on_start
+            if self.pool_obj.parent_obj._output is not None:
+                self.pool_obj.parent_obj._output.stay_above(self._tqdm_obj)
         return self._tqdm_obj
 
     def close(self) -> None:
@@ -273,6 +275,8 @@ def make_pqdm(use_threads: bool) -> Pqdm:
         check_choice("exception_behaviour", exception_behaviour, ExceptionBehaviour)
         if "exception_behavior" not in pool_kwargs or not isinstance(exception_behaviour, Default):
             pool_kwargs["exception_behaviour"] = exception_behaviour
+        if pool_kwargs.get("forward_output") is None:
+            pool_kwargs["forward_output"] = True
         pool = Pool(
             worker_or_worker_arr,
             n_jobs,
@@ -283,6 +287,8 @@ def make_pqdm(use_threads: bool) -> Pqdm:
         )
         is_lazy = check_flag("lazy", lazy)
         _check_names(tqdm_class, tqdm_kwargs)
+        if pool._output is not None:
+            pool._output.has_own_redirection = _is_rich(tqdm_class)
         results = pool(input_iterable)
         tqdm_kwargs.setdefault("total", _length_of(input_iterable))
         progress = ProgressIterator(results, tqdm_class, tqdm_kwargs)
@@ -310,6 +316,11 @@ def _either(name: str, value: Any, other_name: str, kwargs: dict[str, Any]) -> A
     if value is _MISSING:
         raise TypeError(f"`{name}` is missing")
     return value
+
+
+def _is_rich(tqdm_class: Any) -> bool:
+    """Whether a bar keeps itself below what is written to `sys.stdout`, and would be disturbed by help."""
+    return any(cls.__module__ == "tqdm.rich" for cls in getattr(tqdm_class, "__mro__", ()))
 
 
 def _check_names(tqdm_class: Any, kwargs: dict[str, Any]) -> None:

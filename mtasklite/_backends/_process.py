@@ -32,6 +32,7 @@ from mtasklite._messages import (
     Returned,
     Run,
 )
+from mtasklite._output import Output
 from mtasklite._status import AT, hold
 from mtasklite.errors import WorkerDiedError, signal_name
 
@@ -60,6 +61,7 @@ class WorkerProcess:
         channel: This end of the channel.
         board: The status board.
         waiter: What waits for it: it is added with `(self, False)` for what it says, `(self, True)` for its end.
+        output: Shows what it prints; ``None``: it is not asked for that.
 
     Attributes:
         to_be_sent: What it should work with, to be sent when it says that it is there; ``None`` if it came by fork.
@@ -67,7 +69,16 @@ class WorkerProcess:
         kill_at: When to end it that should have ended by itself.
     """
 
-    def __init__(self, slot: int, row: int, process: Any, channel: ParentEnd, board: Board, waiter: Waiter) -> None:
+    def __init__(
+        self,
+        slot: int,
+        row: int,
+        process: Any,
+        channel: ParentEnd,
+        board: Board,
+        waiter: Waiter,
+        output: Optional[Output],
+    ) -> None:
         self.slot = slot
         self.row = row
         self.process = process
@@ -75,6 +86,7 @@ class WorkerProcess:
         self._death_handle = _death_handle(process)
         self._board = board
         self._waiter = waiter
+        self._output = output
         self.to_be_sent: Any = None
         self._codec = _wire.Codec()  # until it has said which names it knows
         self._open: deque[range] = deque()  # sequence numbers of what it was sent and has not answered
@@ -191,6 +203,9 @@ class WorkerProcess:
                 events.append(Ready(self.slot))
         elif tag == protocol.RETURNED:
             events.append(self._returned(*head))
+        elif tag == protocol.PRINTED:
+            if self._output is not None:
+                self._output.show(self.slot, head)
         elif tag == protocol.INIT_FAILED:
             self._init_error = _wire.unpack_error(head)
         elif tag == protocol.DYING:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import _thread
 import faulthandler
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -23,10 +26,11 @@ from mtasklite._backends._board import Board
 from mtasklite._backends._channel import HAS_SOCKETS, WorkerEnd
 from mtasklite._backends._journal import Journal
 from mtasklite._backends._orphan import ParentWatch, hang_on
+from mtasklite._backends._process_output import Levels, Printing, Senders
 from mtasklite._byvalue import freeze_inheritance, names_in_main
 from mtasklite._inbox import Inbox
 from mtasklite._messages import LEAVING, NOWHERE, UNPACKING
-from mtasklite._status import AT, note_start
+from mtasklite._status import AT, SINCE, note_start
 from mtasklite._worker import FLUSH_SECONDS, Finished, WorkerLoop, hire, how_it_raised
 from mtasklite.constants import ArgumentPassing
 from mtasklite.errors import note_worker_process
@@ -35,6 +39,7 @@ from mtasklite.errors import note_worker_process
 WORKER, BATCH, SINGLE, TAKE_BACK, CANCEL, STOP = b"W", b"B", b"I", b"T", b"C", b"S"
 # ... and from it.
 HELLO, READY, INIT_FAILED, RUN, RETURNED, DYING, LEFT = b"H", b"Y", b"F", b"R", b"K", b"D", b"L"
+PRINTED = b"P"
 
 MAX_KEPT_BYTES = 1 << 12
 """Larger outcomes are sent at once instead of being kept in the journal: that costs less than to pickle them twice."""
@@ -60,6 +65,7 @@ class Assignment:
         parent_main: Names that the parent's ``__main__`` has.
         is_forked: Whether `worker` came by fork; else it follows as a message.
         worker: The worker.
+        levels: Which log records are to be sent, with what is printed; ``None``: neither.
     """
 
     row: int
@@ -69,6 +75,7 @@ class Assignment:
     parent_main: frozenset[str]
     is_forked: bool
     worker: Any = None
+    levels: Optional[Levels] = None
 
 
 def main(channel: WorkerEnd, board: Board, assignment: Assignment, lifeline: Any) -> None:
@@ -138,12 +145,18 @@ class _ProcessWorker:
         self._replies: deque[_wire.Message] = deque()  # the attendant's
         self._inbox = Inbox()
         self._loop: Optional[WorkerLoop] = None
+        self._printing: Optional[Printing] = None
+        self._sending = Senders()
+        if assignment.levels is not None:
+            self._printing = Printing(self._send_printed, self._sending, self._time_stopped)
 
     def run(self) -> int:
         """Work, and return the code to exit with."""
         if not self._assignment.is_forked:  # else it has what the parent has
             self._tell(HELLO, names_in_main())
         _thread.start_new_thread(self._attend, ())  # without the wait for its start, and unknown to `threading`
+        if self._printing is not None and self._assignment.levels is not None:
+            self._printing.start(self._assignment.levels)
         stack = ExitStack()
         exitcode, is_dying = 0, False
         try:
@@ -161,6 +174,8 @@ class _ProcessWorker:
             farewell = self._codec.pack_error(error)
         if not is_dying:
             self._board[AT] = NOWHERE
+        if self._printing is not None:
+            self._printing.finish()
         self._tell(LEFT, farewell)
         return exitcode
 
@@ -188,6 +203,8 @@ class _ProcessWorker:
         _, (worker,), failures = _wire.unpack(message)
         if failures:
             raise failures[0]
+        if self._printing is not None:
+            self._printing.take_handlers()  # of what was imported
         return worker
 
     def _send_finished(self, finished: Finished) -> None:
@@ -205,7 +222,8 @@ class _ProcessWorker:
         self._send(self._codec.pack(tag, head, [])[0])
 
     def _send(self, message: _wire.Message) -> None:
-        with self._lock:
+        with self._sending, self._lock:
+            self._send_pending()
             self._channel.send(message)
         self._send_replies()
 
@@ -213,10 +231,38 @@ class _ProcessWorker:
         # The attendant must not wait for a message of the main thread, which may be long: it leaves its own to that.
         while self._replies and self._lock.acquire(blocking=False):
             try:
-                while self._replies:
-                    self._channel.send(self._replies.popleft())
+                with self._sending:
+                    while self._replies:
+                        self._channel.send(self._replies.popleft())
             finally:
                 self._lock.release()
+
+    def _send_printed(self) -> None:
+        with self._sending, self._lock:
+            self._send_pending()
+        self._send_replies()
+
+    def _send_pending(self) -> None:
+        while self._printing is not None:
+            pieces = self._printing.take()
+            if not pieces:
+                break
+            self._channel.send(self._codec.pack(PRINTED, pieces, [])[0])
+
+    @contextmanager
+    def _time_stopped(self) -> Iterator[None]:
+        """Let the time not count that the task waits until the parent takes what it prints."""
+        if self._assignment.task_timeout is None:
+            yield
+            return
+        since, started_at = self._board[SINCE], time.monotonic()
+        self._board[SINCE] = math.inf
+        try:
+            yield
+        finally:
+            seconds = time.monotonic() - started_at
+            # Not for each short wait, or one who is asked whether he is still at it would never be.
+            self._board[SINCE] = since + (seconds if seconds >= FLUSH_SECONDS else 0.0)
 
     def _attend(self) -> None:
         watch = ParentWatch(self._assignment.parent, self._channel.waitable)

@@ -12,7 +12,9 @@ from typing import Any, Optional
 
 from mtasklite._inbox import Inbox
 from mtasklite._messages import Batch, Event, ExitFailed, InitFailed, Ready, Receipt, Run
+from mtasklite._output import Output, redirect
 from mtasklite._status import new_board
+from mtasklite._stdio import Route, following
 from mtasklite._worker import Finished, WorkerLoop, hire
 from mtasklite.constants import ArgumentPassing
 
@@ -25,12 +27,13 @@ class InlineBackend:
     Args:
         workers: A sequence of one worker.
         argument_type: How an item becomes arguments.
+        output: Shows what the worker prints; ``None``: that goes where it goes.
     """
 
     max_ahead_bytes = 0
     max_batch_items: Optional[int] = MAX_BATCH_ITEMS
 
-    def __init__(self, workers: Sequence[Any], argument_type: ArgumentPassing) -> None:
+    def __init__(self, workers: Sequence[Any], argument_type: ArgumentPassing, output: Optional[Output] = None) -> None:
         (self._worker,) = workers
         self._argument_type = argument_type
         self._stack = ExitStack()
@@ -38,6 +41,8 @@ class InlineBackend:
         self._is_to_be_made = False
         self._batches: list[Batch] = []
         self._events: list[Event] = []
+        self._route = None if output is None else Route(output, 0)
+        self._redirection = redirect(self, output)
 
     def start(self, slot: int) -> bool:
         self._is_to_be_made = True
@@ -47,13 +52,16 @@ class InlineBackend:
         self._is_to_be_made = False
         board = new_board()
         try:
-            call = hire(self._worker, self._argument_type, self._stack, board)
+            with following(self._route):
+                call = hire(self._worker, self._argument_type, self._stack, board)
         except Exception as error:
             return InitFailed(0, error)
         self._loop = WorkerLoop(call, Inbox(), board, self._note_finished, limit=None)
         return Ready(0)
 
     def _note_finished(self, finished: Finished) -> None:
+        if self._route is not None:
+            self._route.flush()
         self._events.append(Run(0, finished.first, finished.values, finished.failures, finished.busy_seconds))
 
     def send(self, slot: int, batch: Batch) -> Receipt:
@@ -65,7 +73,11 @@ class InlineBackend:
             return [self._make_worker()]
         if self._loop is not None and not self._events and self._batches and seconds != 0:
             batch = self._batches.pop(0)
-            self._loop.work(batch.first, batch.items, {})
+            if self._route is None:
+                self._loop.work(batch.first, batch.items, {})
+            else:
+                with following(self._route):
+                    self._loop.work(batch.first, batch.items, {})
         events, self._events = self._events, []
         return events
 
@@ -86,16 +98,23 @@ class InlineBackend:
         """Do nothing: there is nobody else to give it to."""
 
     def close(self, seconds: Optional[float]) -> list[Event]:
-        return self._leave_worker()
+        try:
+            return self._leave_worker()
+        finally:
+            self._redirection()
 
     def terminate(self) -> None:
-        self._leave_worker()
+        self.close(0)
 
     def _leave_worker(self) -> list[Event]:
         self._batches.clear()
         self._loop = None
         try:
-            self._stack.close()
+            with following(self._route):
+                self._stack.close()
         except Exception as error:
             return [ExitFailed(0, error)]
+        finally:
+            if self._route is not None:
+                self._route.finish()
         return []

@@ -33,6 +33,7 @@ from mtasklite._backends import _channel
 from mtasklite._backends._board import Board, size_of
 from mtasklite._backends._orphan import HAS_LIFELINES
 from mtasklite._backends._process import GRACE_SECONDS, HAS_PIDFDS, LEAVE_SECONDS, WorkerProcess
+from mtasklite._backends._process_output import current_levels
 from mtasklite._backends._process_worker import Assignment, main
 from mtasklite._backends._starting import no_process_starts, undisturbed
 from mtasklite._backends._waiting import make_waiter
@@ -40,6 +41,7 @@ from mtasklite._byvalue import names_in_main
 from mtasklite._faults import GUARD_HINT, death_in_making_error, init_error
 from mtasklite._interrupts import interrupts_put_off
 from mtasklite._messages import LEAVING, NOWHERE, Batch, Event, Receipt
+from mtasklite._output import Output
 from mtasklite._status import AT, SINCE
 from mtasklite._window import MAX_BATCH_BYTES
 from mtasklite.constants import ArgumentPassing
@@ -77,6 +79,7 @@ class ProcessBackend:
         argument_type: How an item becomes arguments.
         task_timeout: Seconds that one item, or a constructor, may run.
         start_method: ``'fork'``, ``'spawn'``, ``'forkserver'``, or ``None``: the default of ``multiprocess``.
+        output: Shows what workers print; ``None``: that goes where it goes.
     """
 
     max_batch_items: Optional[int] = None
@@ -87,12 +90,14 @@ class ProcessBackend:
         argument_type: ArgumentPassing,
         task_timeout: Optional[float],
         start_method: Optional[str] = None,
+        output: Optional[Output] = None,
     ) -> None:
         # What fits in a pipe for sure, where writes block.
         self.max_ahead_bytes = MAX_BATCH_BYTES if _channel.HAS_SOCKETS else 4 << 10
         self._workers = workers
         self._argument_type = argument_type
         self._task_timeout = task_timeout
+        self._output = output
         self._context = multiprocess.get_context(start_method)
         method = self._context.get_start_method()
         self._is_forking = method == "fork"
@@ -139,6 +144,7 @@ class ProcessBackend:
             names_in_main(),
             self._is_forking,
             self._workers[slot] if self._is_forking else None,
+            None if self._output is None else current_levels(),
         )
         with undisturbed():
             ours, theirs = _channel.make_channel(self._context)
@@ -161,7 +167,7 @@ class ProcessBackend:
             finally:
                 theirs.close()
             # Before a Ctrl-C that came meanwhile is raised, at the end of this block.
-            worker = WorkerProcess(slot, row, process, ours, self._board, self._waiter)
+            worker = WorkerProcess(slot, row, process, ours, self._board, self._waiter, self._output)
             if self._is_forking:
                 worker.know(assignment.parent_main)
             else:
@@ -187,8 +193,14 @@ class ProcessBackend:
 
     def poll(self, seconds: Optional[float]) -> list[Event]:
         self._check_ours()
+        end = math.inf if seconds is None else time.monotonic() + seconds
         try:
-            return self._poll(seconds)
+            n_living = len(self._living)
+            events = self._poll(seconds)
+            while self._output is not None and not events and len(self._living) == n_living and time.monotonic() < end:
+                # Nothing has happened but that something was printed.
+                events = self._poll(None if seconds is None else max(0.0, end - time.monotonic()))
+            return events
         except Exception:
             self._check_ours()  # the exit of the interpreter may have ended all of it amid this
             raise

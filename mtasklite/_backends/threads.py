@@ -35,7 +35,9 @@ from mtasklite._messages import (
     Returned,
     Run,
 )
+from mtasklite._output import Output, redirect
 from mtasklite._status import AT, SINCE, hold, new_board, note_start
+from mtasklite._stdio import Route, following
 from mtasklite._worker import FLUSH_SECONDS, Finished, WorkerLoop, hire, how_it_raised
 from mtasklite.constants import ArgumentPassing
 
@@ -47,7 +49,13 @@ class _Worker:
     """One thread and what belongs to it."""
 
     def __init__(
-        self, slot: int, worker: Any, argument_type: ArgumentPassing, task_timeout: Optional[float], events: Any
+        self,
+        slot: int,
+        worker: Any,
+        argument_type: ArgumentPassing,
+        task_timeout: Optional[float],
+        events: Any,
+        route: Optional[Route],
     ) -> None:
         self.slot = slot
         self.inbox = Inbox()
@@ -57,12 +65,23 @@ class _Worker:
         self._argument_type = argument_type
         self._task_timeout = task_timeout
         self._events = events
+        self._route = route
         self.thread = threading.Thread(target=self._main, name=f"mtasklite-worker-{slot}", daemon=True)
 
     def tell(self, event: Event) -> None:
-        self._events.put((self, event))
+        try:
+            if self._route is not None:
+                self._route.flush()  # what was printed is shown before what came of it
+        finally:
+            self._events.put((self, event))
 
     def _main(self) -> None:
+        with following(self._route):
+            self._live()
+        if self._route is not None:
+            self._route.finish()
+
+    def _live(self) -> None:
         stack = ExitStack()
         self._serve(stack)
         note_start(self.board, LEAVING)
@@ -124,22 +143,32 @@ class ThreadBackend:
         workers: One worker for each slot.
         argument_type: How an item becomes arguments.
         task_timeout: Seconds that one item, or a constructor, may run.
+        output: Shows what workers print; ``None``: that goes where it goes.
     """
 
     max_ahead_bytes = 0
     max_batch_items: Optional[int] = None
 
-    def __init__(self, workers: Sequence[Any], argument_type: ArgumentPassing, task_timeout: Optional[float]) -> None:
+    def __init__(
+        self,
+        workers: Sequence[Any],
+        argument_type: ArgumentPassing,
+        task_timeout: Optional[float],
+        output: Optional[Output] = None,
+    ) -> None:
         self._workers = workers
         self._argument_type = argument_type
         self._task_timeout = task_timeout
         self._by_slot: dict[int, _Worker] = {}
         self._leaving: list[_Worker] = []
         self._events: SimpleQueue[tuple[_Worker, Event]] = SimpleQueue()
+        self._output = output
+        self._redirection = redirect(self, output)
         weakref.finalize(self, _stop_all, self._by_slot).atexit = False
 
     def start(self, slot: int) -> bool:
-        worker = _Worker(slot, self._workers[slot], self._argument_type, self._task_timeout, self._events)
+        route = None if self._output is None else Route(self._output, slot)
+        worker = _Worker(slot, self._workers[slot], self._argument_type, self._task_timeout, self._events, route)
         with interrupts_put_off():  # or a thread might be left that nobody knows of
             try:
                 worker.thread.start()
@@ -227,6 +256,7 @@ class ThreadBackend:
             if worker.thread is not threading.current_thread():  # a pool that is dropped may be collected in its worker
                 self._join(worker, end)
         self._leaving.clear()
+        self._redirection()
         said = [self._events.get_nowait()[1] for _ in range(self._events.qsize())]
         return [event for event in said if isinstance(event, (InitFailed, ExitFailed))]
 

@@ -134,7 +134,7 @@ def test_time_of_a_worker_to_be_unpickled_is_limited_generously():
     board = new_board()
     worker = _ProcessWorker.__new__(_ProcessWorker)
     worker._assignment = SimpleNamespace(is_forked=False)
-    worker._inbox, worker._board = Inbox(), board
+    worker._inbox, worker._board, worker._printing = Inbox(), board, None
     worker._inbox.put(_wire.Codec().pack(b"W", None, [len])[0])
     assert worker._receive_worker() is len
     assert board[AT] == UNPACKING
