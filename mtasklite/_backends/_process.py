@@ -15,6 +15,7 @@ from mtasklite._backends import _process_worker as protocol
 from mtasklite._backends._board import Board
 from mtasklite._backends._channel import ParentEnd
 from mtasklite._backends._journal import read_journal
+from mtasklite._backends._memory import peak_of
 from mtasklite._backends._starting import no_process_starts
 from mtasklite._backends._waiting import Waiter
 from mtasklite._faults import GUARD_HINT, death_in_making_error, late_exit_error, late_init_error
@@ -65,6 +66,7 @@ class WorkerProcess:
         to_be_sent: What it should work with, to be sent when it says that it is there; ``None`` if it came by fork.
         is_leaving: Whether its end is expected, and its outcomes do not matter.
         kill_at: When to end it that should have ended by itself.
+        peak_bytes: The most memory that it is known to have had.
     """
 
     def __init__(self, slot: int, row: int, process: Any, channel: ParentEnd, board: Board, waiter: Waiter) -> None:
@@ -90,6 +92,7 @@ class WorkerProcess:
         self._exit_error: Optional[BaseException] = None
         self._last_words: Optional[tuple[int, str, str]] = None  # exit code it should have, reason, traceback
         self.kill_at: Optional[float] = None
+        self.peak_bytes = 0
         waiter.add(channel.waitable, (self, False))
         waiter.add(self._death_handle, (self, True))
 
@@ -130,8 +133,13 @@ class WorkerProcess:
             self._init_error = late_init_error(self.slot, limit)
         elif number == LEAVING:
             self._exit_error = late_exit_error(self.slot, limit)
+        self.note_peak()
         self.process.kill()
         return True
+
+    def note_peak(self) -> None:
+        """Look how much memory it has had, while it runs."""
+        self.peak_bytes = max(self.peak_bytes, peak_of(self.process.pid))
 
     def _tell(self, message: _wire.Message) -> None:
         self._channel.send(message)
@@ -177,10 +185,10 @@ class WorkerProcess:
             return
         head, values, failures = _wire.unpack(message)
         if tag == protocol.RUN:
-            first, busy_seconds, self._last_turn, packed = head
+            first, busy_seconds, ended_at, self._last_turn, packed = head
             failures.update({offset: _wire.unpack_error(error) for offset, error in packed.items()})
             self._note_answered(first + len(values))
-            events.append(Run(self.slot, first, values, failures, busy_seconds, len(message)))
+            events.append(Run(self.slot, first, values, failures, busy_seconds, len(message), ended_at))
         elif tag == protocol.HELLO:
             self.know(head)
             self._send_worker()
@@ -188,7 +196,7 @@ class WorkerProcess:
             self._is_up = True
             self._open.clear()
             if not self.is_leaving:
-                events.append(Ready(self.slot))
+                events.append(Ready(self.slot, head))
         elif tag == protocol.RETURNED:
             events.append(self._returned(*head))
         elif tag == protocol.INIT_FAILED:
@@ -198,8 +206,9 @@ class WorkerProcess:
             self.kill_at = time.monotonic() + DYING_SECONDS
         elif tag == protocol.LEFT:
             self.kill_at = time.monotonic() + LEAVE_SECONDS
-            if head is not None:
-                self._exit_error = _wire.unpack_error(head)
+            farewell, self.peak_bytes = head
+            if farewell is not None:
+                self._exit_error = _wire.unpack_error(farewell)
 
     def _returned(self, n_batches: int, first: int) -> Returned:
         n_held_back = len(self._held_back)

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from mtasklite import _wire
 from mtasklite._backends._board import Board
 from mtasklite._backends._channel import HAS_SOCKETS, WorkerEnd
 from mtasklite._backends._journal import Journal
+from mtasklite._backends._memory import own_peak
 from mtasklite._backends._orphan import ParentWatch, hang_on
 from mtasklite._byvalue import freeze_inheritance, names_in_main
 from mtasklite._inbox import Inbox
@@ -161,7 +163,7 @@ class _ProcessWorker:
             farewell = self._codec.pack_error(error)
         if not is_dying:
             self._board[AT] = NOWHERE
-        self._tell(LEFT, farewell)
+        self._tell(LEFT, (farewell, own_peak()))
         return exitcode
 
     def _serve(self, stack: ExitStack) -> None:
@@ -176,7 +178,7 @@ class _ProcessWorker:
         self._loop = WorkerLoop(
             call, self._inbox, self._board, self._send_finished, self._assignment.task_timeout, self._keeper
         )
-        self._loop.serve(lambda: self._tell(READY), _wire.unpack)
+        self._loop.serve(lambda: self._tell(READY, time.monotonic()), _wire.unpack)
 
     def _receive_worker(self) -> Any:
         if self._assignment.is_forked:
@@ -193,7 +195,7 @@ class _ProcessWorker:
     def _send_finished(self, finished: Finished) -> None:
         values = finished.values
         packed = {offset: self._codec.pack_error(error) for offset, error in finished.failures.items()}
-        head = (finished.first, finished.busy_seconds, finished.turn, packed)
+        head = (finished.first, finished.busy_seconds, finished.ended_at, finished.turn, packed)
         message, unsendable = self._codec.pack(RUN, head, values)
         if unsendable:
             packed.update({offset: self._codec.pack_error(error) for offset, error in unsendable.items()})

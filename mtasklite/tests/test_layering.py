@@ -15,10 +15,11 @@ import mtasklite
 PACKAGE = Path(mtasklite.__file__).parent
 
 LEVELS = [
-    {"version", "constants", "errors"},
-    {"delayed_init", "utils", "_cpus", "_frames", "_interrupts"},
+    {"version", "constants", "errors", "_plot"},
+    {"delayed_init", "utils", "report", "_cpus", "_frames", "_interrupts"},
     {"_calls"},
     {"_messages", "_batching", "_window", "_outlet"},
+    {"_ledger"},
     {"_slots", "_faults", "_rules"},
     {"_deadlines"},
     {"_roster", "_queue"},
@@ -30,7 +31,7 @@ LEVELS = [
     {"_backends", "_backends.*"},
     {"_arguments"},
     {"_crew", "_reader"},
-    {"_driver"},
+    {"_driver", "_insight"},
     {"pool"},
     {"pqdm"},
     {"processes", "threads"},
@@ -52,6 +53,7 @@ PURE = (
     "_outlet",
     "_batching",
     "_messages",
+    "_ledger",
 )
 IMPURE_IMPORTS = {"multiprocess", "multiprocessing", "threading", "time", "os", "tqdm", "signal", "socket", "dill"}
 
