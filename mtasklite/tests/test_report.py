@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from html.parser import HTMLParser
 
 import pytest
@@ -171,11 +172,13 @@ def test_share_is_written_in_percent():
 @pytest.fixture(scope="module")
 def drawing():
     """The drawing library, with nothing to show on; it has opened its fonts, which it keeps."""
-    matplotlib = pytest.importorskip("matplotlib")
-    matplotlib.use("Agg")
-    import matplotlib.pyplot
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an older one warns of what its own requirements have become
+        matplotlib = pytest.importorskip("matplotlib")
+        matplotlib.use("Agg")
+        import matplotlib.pyplot
 
-    FULL.plot().figure.canvas.draw()
+        FULL.plot().figure.canvas.draw()
     return matplotlib.pyplot
 
 

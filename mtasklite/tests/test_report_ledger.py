@@ -32,6 +32,7 @@ from mtasklite._ledger import (
 from mtasklite._messages import NOWHERE, InitFailed, Lost, Ready, Run
 from mtasklite.errors import WorkerDiedError
 from mtasklite.tests.scripted import (
+    Bench,
     FailedError,
     FakeClock,
     ScriptedBackend,
@@ -549,3 +550,30 @@ def test_pause_is_no_part_of_the_states_that_are_shown():
         value for name, value in vars(worker).items() if name.startswith("seconds_") and name != "seconds_nothing_left"
     ]
     assert sum(shown) == sum(lane.seconds) - lane.seconds[PAUSE]
+
+
+# ---- what the engine says of workers without work
+
+
+def test_idle_workers_wait_for_the_pool_while_there_are_items_for_them():
+    """What was read and is not sent is the pool's to hand over, and so is reading while there is room."""
+    bench = Bench(range(4), n_slots=2)
+    assert bench.engine.what_idle_workers_wait_for == OVERHEAD
+    bench.engine.feed([1])
+    assert bench.engine.what_idle_workers_wait_for == OVERHEAD
+
+
+def test_idle_workers_wait_for_the_window_when_it_is_full():
+    """All that may be read was read, and the outcome that is to be handed out first is not there."""
+    bench = Bench(n_slots=2, window=2)
+    bench.supply()
+    bench.answer(1)
+    assert bench.engine.what_idle_workers_wait_for == WINDOW
+
+
+def test_idle_workers_wait_for_the_end_when_the_input_has_ended():
+    """There is nothing left for them."""
+    bench = Bench(range(2), n_slots=2)
+    bench.supply()
+    bench.engine.end_input()
+    assert bench.engine.what_idle_workers_wait_for == END
