@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import errno
+import time
+from contextlib import suppress
 from typing import Callable, Optional
 
 from mtasklite._backends.base import Backend
-from mtasklite._messages import Event, InitFailed
+from mtasklite._ledger import PAUSE, Ledger
+from mtasklite._messages import UNPACKING, Event, InitFailed
 from mtasklite._slots import Slot
 from mtasklite.errors import WorkerInitError
 
 OUT_OF_SOMETHING = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
+
+MAX_LOOKS = 3
+"""So often another thread looks at the board while workers come and go."""
 
 
 class Crew:
@@ -26,6 +32,7 @@ class Crew:
         is_busy: Whether an iteration is under way.
         next_number: Sequence number for the next item read.
         vacant: Slots that a worker is to be started in.
+        ledger: What the workers' time goes into.
     """
 
     def __init__(self, make_backend: Callable[[], Backend], n_workers: int, max_tasks: Optional[int]) -> None:
@@ -37,6 +44,7 @@ class Crew:
         self.slots: list[Slot] = []
         self.vacant: set[int] = set()
         self.next_number = 0
+        self.ledger = Ledger(n_workers)
 
     def start(self) -> Backend:
         """Start the workers that are not running, and return the backend.
@@ -47,7 +55,8 @@ class Crew:
         """
         if self.backend is None:
             self.backend = self._make_backend()
-            self.slots = [Slot(index, self._max_tasks) for index in range(self._n_workers)]
+            self.slots = [Slot(index, self._max_tasks, lane.tally) for index, lane in enumerate(self.ledger.lanes)]
+            self.ledger.open(time.monotonic())
             self.vacant = set(range(self._n_workers))
         try:
             for index in sorted(self.vacant):
@@ -58,6 +67,8 @@ class Crew:
             if isinstance(error, OSError) and error.errno in OUT_OF_SOMETHING:
                 raise _too_many(error, n_started, self._n_workers) from error
             raise
+        if not self.is_busy:
+            self.ledger.course.enter(PAUSE, time.monotonic())
         return self.backend
 
     def replace(self) -> list[Event]:
@@ -72,8 +83,10 @@ class Crew:
         return failures
 
     def _start_in(self, index: int) -> None:
+        now = time.monotonic()
         if self.backend is not None and self.backend.start(index):  # else later: some must have left first
             self.vacant.discard(index)
+            self.ledger.lanes[index].on_start(now)
 
     def check_free(self) -> None:
         """Raise if an iteration is under way."""
@@ -93,7 +106,10 @@ class Crew:
         if backend is None:
             return []
         try:
-            return backend.close(seconds)
+            self._balance(backend)
+            failures = backend.close(seconds)
+            self.ledger.note_peaks(backend.peaks())
+            return failures
         except BaseException:
             backend.terminate()
             raise
@@ -102,11 +118,28 @@ class Crew:
         """End the workers at once."""
         backend = self._leave()
         if backend is not None:
-            backend.terminate()
+            try:
+                self._balance(backend)
+            finally:
+                backend.terminate()
 
     def _leave(self) -> Optional[Backend]:
         backend, self.backend, self.slots = self.backend, None, []
         return backend
+
+    def _balance(self, backend: Backend) -> None:
+        """Account for the workers' time up to their end."""
+        self.ledger.close(at_work(backend), time.monotonic())
+        self.ledger.note_peaks(backend.peaks())
+
+
+def at_work(backend: Backend) -> set[int]:
+    """Return the slots whose workers are at an item, by the status board; any thread may ask."""
+    for _ in range(MAX_LOOKS):
+        # Workers may come and go amid this, or their board with them.
+        with suppress(RuntimeError, ValueError):
+            return {slot for slot, number, _ in backend.running() if number >= 0 or number == UNPACKING}
+    return set()
 
 
 def _too_many(error: OSError, n_started: int, n_workers: int) -> OSError:

@@ -14,6 +14,7 @@ from mtasklite._engine import Engine
 from mtasklite._faults import Failures, init_error
 from mtasklite._frames import level_of_user, traceback_of
 from mtasklite._interrupts import Interruptible
+from mtasklite._ledger import CONSUMER, INPUT, OVERHEAD, PAUSE
 from mtasklite._messages import Event, ExitFailed, InitFailed, Lost, Ready, Returned, Run
 from mtasklite._reader import Reader
 from mtasklite._rules import Rules
@@ -70,6 +71,7 @@ class Iteration(Interruptible):
         self._n_errors = 0  # once the engine is gone
         self._unreported: list[Event] = []
         self.on_start: Optional[Callable[[int], None]] = None
+        self._ledger = crew.ledger
 
     @property
     def n_errors(self) -> int:
@@ -91,12 +93,15 @@ class Iteration(Interruptible):
                 values = engine.take(portion.size)
                 if values:
                     started_at = tended_at = time.monotonic()
+                    self._ledger.course.enter(CONSUMER, started_at)
                     for start in range(0, len(values), PIECE):
                         yield from values[start : start + PIECE]
                         if time.monotonic() - tended_at >= TEND_SECONDS:
                             self._exchange(engine, wait=False)  # the consumer has become slow
                             tended_at = time.monotonic()
-                    portion.adapt(len(values), time.monotonic() - started_at)
+                    ended_at = time.monotonic()
+                    self._ledger.course.enter(OVERHEAD, ended_at)
+                    portion.adapt(len(values), ended_at - started_at)
                 elif engine.is_over:
                     break
                 elif not has_supplied and engine.may_read_ahead and not self._reader.is_instant:
@@ -129,12 +134,14 @@ class Iteration(Interruptible):
 
     def _begin(self) -> Engine:
         self._backend = self._crew.start()
+        self._ledger.course.enter(OVERHEAD, time.monotonic())
         rules = replace(
             self._rules,
             max_ahead_bytes=self._backend.max_ahead_bytes,
             max_batch_items=self._backend.max_batch_items or UNLIMITED,
         )
-        self._engine = Engine(rules, self._crew.slots, self._crew.next_number)
+        self._slots = self._crew.slots
+        self._engine = Engine(rules, self._slots, self._crew.next_number)
         self._reader = Reader(self._iterable)
         if not rules.is_bounded:
             self._read(self._engine, UNLIMITED)
@@ -146,6 +153,7 @@ class Iteration(Interruptible):
             return []  # the workers were ended when the exit began, and half the modules are gone
         crew, engine = self._crew, self._engine
         crew.is_busy = False
+        self._ledger.course.enter(PAUSE, time.monotonic())
         self._engine = None
         if engine is not None:
             self._n_errors = engine.failures.n_errors
@@ -174,7 +182,10 @@ class Iteration(Interruptible):
                 self._check_running()  # the input may have closed the pool
             batch = engine.cut(want)
             if batch is not None:
-                engine.on_sent(want.slot, batch, self._backend.send(want.slot, batch))
+                receipt = self._backend.send(want.slot, batch)
+                had_none = not self._slots[want.slot].batches
+                self._ledger.lanes[want.slot].on_sent(receipt.n_bytes, had_none, time.monotonic())
+                engine.on_sent(want.slot, batch, receipt)
             has_supplied = True
             if want.must_read and not self._reader.is_instant:
                 return has_supplied
@@ -184,7 +195,10 @@ class Iteration(Interruptible):
             raise PoolClosedError("the pool was closed while this iterator was not at its end")
 
     def _read(self, engine: Engine, n_items: int) -> None:
+        if not self._reader.is_instant:
+            self._ledger.course.enter(INPUT, time.monotonic())
         items, has_ended = self._reader.read(n_items)
+        self._ledger.course.enter(OVERHEAD, time.monotonic())
         engine.feed(items)
         if has_ended:
             engine.end_input(self._reader.error)
@@ -204,9 +218,13 @@ class Iteration(Interruptible):
             seconds = TAKE_BACK_SECONDS if seconds is None else min(seconds, TAKE_BACK_SECONDS)
         if wait and self.on_start is not None:
             seconds = START_SECONDS if seconds is None else min(seconds, START_SECONDS)
+        if wait:
+            self._ledger.course.enter(engine.what_idle_workers_wait_for, time.monotonic())
         events = backend.poll(seconds)
         for event in events:
             self._note(engine, event)
+        if wait:
+            self._ledger.course.enter(OVERHEAD, time.monotonic())
         if wait and self.on_start is not None:
             self._tell_who_is_up(self.on_start)
         if wait and not events:
@@ -217,6 +235,7 @@ class Iteration(Interruptible):
             warn_of(unreported)
         for index in engine.take_spent_slots():
             backend.retire(index)
+            self._ledger.on_gone(index, time.monotonic())
             self._crew.vacant.add(index)
         if self._crew.vacant and not engine.is_over:
             for event in self._crew.replace():
@@ -230,6 +249,7 @@ class Iteration(Interruptible):
         on_start(n_up)
 
     def _note(self, engine: Engine, event: Event) -> None:
+        self._ledger.note(event, time.monotonic())
         if isinstance(event, Run):
             engine.on_run(event)
         elif isinstance(event, Ready):

@@ -20,6 +20,7 @@ from typing import Any, Optional
 
 from mtasklite._deadlines import At, late_slots
 from mtasklite._faults import Failures, death_error, found_late_error, init_error, late_error
+from mtasklite._ledger import END, OVERHEAD, WINDOW
 from mtasklite._messages import UNPACKING, Batch, FoundLate, InitFailed, Lost, Ready, Receipt, Returned, Run
 from mtasklite._outlet import AsTheyCome, InOrder, Outlet
 from mtasklite._queue import Queue
@@ -147,6 +148,15 @@ class Engine:
         return self._failure is not None or (self._input_ended and not self._window.n_held)
 
     @property
+    def what_idle_workers_wait_for(self) -> int:
+        """What keeps workers without work waiting, while the driver waits for the others: see `_ledger`."""
+        if self._queue.n_items:
+            return OVERHEAD
+        if self._input_ended:
+            return END
+        return OVERHEAD if self._window.room(self._slots.n_live, self._slots.items_ahead) > 0 else WINDOW
+
+    @property
     def next_sequence_number(self) -> int:
         """What the next iteration should start from."""
         return self._read_up_to
@@ -196,6 +206,7 @@ class Engine:
         slot = self._slots[run.slot]
         sent = slot.batch_of(run)
         items, failures = sent.receive(run)
+        slot.tally.n_items += len(run.values) - len(failures)
         slot.idle_deaths = 0
         if run.busy_seconds >= 0:
             self._slots.record(slot, len(run.values), run.busy_seconds)
@@ -208,7 +219,7 @@ class Engine:
             number, error = run.first + offset, failures[offset]
             if isinstance(error, FoundLate):
                 error = found_late_error(run.slot, number - self._base, self._rules.task_timeout)
-            self._fail(number, items[offset], error)
+            self._fail(slot, number, items[offset], error)
             start = offset + 1
         self._settle(run.first + start, run.values[start:] if start else run.values)
 
@@ -250,7 +261,7 @@ class Engine:
                 error = late_error(event, index, self._rules.task_timeout)
             else:
                 error = death_error(event, index, number)
-            self._fail(number, item, error)
+            self._fail(slot, number, item, error)
         if slot.idle_deaths < MAX_IDLE_DEATHS:
             return None
         given_up = InitFailed(slot.index, death_error(event))
@@ -320,14 +331,17 @@ class Engine:
             return [], batches
         return [(head.first, head.items[0])], rest
 
-    def _fail(self, number: int, item: Any, error: Exception) -> None:
+    def _fail(self, slot: Slot, number: int, item: Any, error: Exception) -> None:
         """Let an item be tried again if it may, else make the error its outcome."""
         attempts = self._attempts.get(number, 0)
         if attempts < self._rules.retries:
             self._attempts[number] = attempts + 1
+            slot.tally.n_retries += 1
             self._queue.put_back([Batch(number, [item])])
             return
         self.failures.add(error)
+        slot.tally.n_items += 1
+        slot.tally.n_errors += 1
         if self._rules.behaviour is ExceptionBehaviour.IMMEDIATE:
             self._failure = self._failure or error
             return

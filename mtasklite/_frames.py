@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 
 from mtasklite.errors import pass_interrupt, text_of
 
+_FAULT_FRAME = re.compile(r'  File "(.*)", line ')
 _HERE = os.path.dirname(__file__)
 _FOLDERS = (_HERE, os.path.join(_HERE, "_backends"))
 
@@ -40,3 +42,14 @@ def traceback_of(error: BaseException) -> str:
 def type_name(cls: type) -> str:
     """Return a class's name, with its module unless it is built in."""
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def without_our_frames(fault: str) -> str:
+    """Cut what a fault handler wrote, innermost frame first, where the worker loop begins."""
+    kept = []
+    for line in fault.splitlines(keepends=True):
+        name = _FAULT_FRAME.match(line)
+        if name is not None and is_ours(name.group(1)):
+            break
+        kept.append(line)
+    return "".join(kept)

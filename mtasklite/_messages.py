@@ -45,9 +45,15 @@ class Receipt(NamedTuple):
 
 @dataclass(frozen=True)
 class Ready:
-    """A worker waits for its first batch, or has dropped what it had, as it was told to."""
+    """A worker waits for its first batch, or has dropped what it had, as it was told to.
+
+    Attributes:
+        slot: The worker.
+        since: Since when it does, by `time.monotonic`; negative: not known.
+    """
 
     slot: int
+    since: float = -1.0
 
 
 class Run(NamedTuple):
@@ -60,6 +66,7 @@ class Run(NamedTuple):
         failures: By offset in `values`: the exceptions.
         busy_seconds: How long the worker worked on them; negative if it died before it could say so.
         n_bytes: Their pickled size; 0 where nothing is pickled.
+        ended_at: When the worker had done them, by `time.monotonic`.
     """
 
     slot: int
@@ -68,6 +75,7 @@ class Run(NamedTuple):
     failures: dict[int, Exception]
     busy_seconds: float
     n_bytes: int = 0
+    ended_at: float = -1.0
 
 
 @dataclass(frozen=True)

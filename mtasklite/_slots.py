@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from mtasklite._batching import Pace
+from mtasklite._ledger import Tally
 from mtasklite._messages import Batch, Receipt, Run
 
 
@@ -72,9 +73,10 @@ class Slot:
         is_cut: Whether its worker gave back a part of the batch that it is at.
         idle_deaths: Deaths in a row without any item done.
         late_item: Sequence number of the item for which its worker is being killed.
+        tally: What its workers have done, all of them.
     """
 
-    def __init__(self, index: int, max_tasks: Optional[int] = None) -> None:
+    def __init__(self, index: int, max_tasks: Optional[int] = None, tally: Optional[Tally] = None) -> None:
         self.index = index
         self._max_tasks = max_tasks
         self.is_live = True
@@ -86,6 +88,7 @@ class Slot:
         self.is_cut = False
         self.idle_deaths = 0
         self.late_item: Optional[int] = None
+        self.tally = tally or Tally()
 
     @property
     def may_be_given_a_batch(self) -> bool:

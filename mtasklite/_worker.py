@@ -52,6 +52,7 @@ class Finished(NamedTuple):
         failures: By offset: the exceptions.
         busy_seconds: How long the worker was at them.
         turn: The turn of the journal that this covers.
+        ended_at: When it had done them; the clock of all processes is one.
     """
 
     first: int
@@ -59,6 +60,7 @@ class Finished(NamedTuple):
     failures: dict[int, Exception]
     busy_seconds: float
     turn: int
+    ended_at: float
 
 
 class Keeper(Protocol):
@@ -291,7 +293,7 @@ class WorkerLoop:
             self._first, self._sent_at = first + count, now
             turn = self._keeper.turn(self._first) if self._keeper is not None else 0
             self._must_send = False
-            return Finished(first, values, failures, busy_seconds, turn)
+            return Finished(first, values, failures, busy_seconds, turn, now)
 
     def flush_if_old(self) -> None:
         """Send what is finished, if nothing was sent for a while; for another thread to call now and then."""

@@ -15,10 +15,12 @@ from mtasklite._backends.base import Backend
 from mtasklite._crew import Crew
 from mtasklite._driver import Iteration, report
 from mtasklite._frames import level_of_user
+from mtasklite._insight import make_report
 from mtasklite._output import Output
 from mtasklite._rules import Rules
 from mtasklite.constants import ArgumentPassing, ExceptionBehaviour
 from mtasklite.errors import PoolClosedError, brief
+from mtasklite.report import Report
 from mtasklite.utils import is_closed, is_sized_iterator
 
 R = TypeVar("R")
@@ -157,6 +159,13 @@ class Pool(Generic[R]):
     ) -> None:
         self._is_closed = self.exited = True
         self._end(exc_type)
+
+    def report(self) -> Report:
+        """Return what the workers have done until now, and what held them back; any thread may ask, at any time.
+
+        It covers the pool's whole life, all its iterations.
+        """
+        return make_report(self._crew, self._settings.workers, self._settings.is_unordered)
 
     def _end(self, exc_type: Optional[type[BaseException]]) -> None:
         """Let running items finish, unless what is raised is no mere error: a Ctrl-C is not to wait for them."""

@@ -18,6 +18,7 @@ from mtasklite._arguments import Default, check_choice, check_flag, check_order
 from mtasklite._interrupts import Interruptible
 from mtasklite.constants import ArgumentPassing, ExceptionBehaviour
 from mtasklite.pool import Pool, ResultIterator, Workers
+from mtasklite.report import Report
 from mtasklite.utils import divide_kwargs, is_closed, is_sized_iterator
 
 R = TypeVar("R")
@@ -77,6 +78,10 @@ class ProgressIterator(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<pqdm: {self.pool_obj!r}>"
+
+    def report(self) -> Report:
+        """Return what the workers have done until now, as `Pool.report` does."""
+        return self.pool_obj.parent_obj.report()
 
     def close(self) -> None:
         """Stop; running items are let finish, as `join_timeout` says."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import time
 from collections import deque
@@ -15,10 +14,11 @@ from mtasklite._backends import _process_worker as protocol
 from mtasklite._backends._board import Board
 from mtasklite._backends._channel import ParentEnd
 from mtasklite._backends._journal import read_journal
+from mtasklite._backends._memory import peak_of
 from mtasklite._backends._starting import no_process_starts
 from mtasklite._backends._waiting import Waiter
 from mtasklite._faults import GUARD_HINT, death_in_making_error, late_exit_error, late_init_error
-from mtasklite._frames import is_ours
+from mtasklite._frames import without_our_frames
 from mtasklite._messages import (
     CONSTRUCTING,
     LEAVING,
@@ -35,8 +35,6 @@ from mtasklite._messages import (
 from mtasklite._output import Output
 from mtasklite._status import AT, hold
 from mtasklite.errors import WorkerDiedError, signal_name
-
-_FRAME = re.compile(r'  File "(.*)", line ')
 
 HAS_PIDFDS = os.name == "nt" or hasattr(os, "pidfd_open")
 """Whether the death of a process can be waited for; Windows has handles of processes, which are as good."""
@@ -67,6 +65,7 @@ class WorkerProcess:
         to_be_sent: What it should work with, to be sent when it says that it is there; ``None`` if it came by fork.
         is_leaving: Whether its end is expected, and its outcomes do not matter.
         kill_at: When to end it that should have ended by itself.
+        peak_bytes: The most memory that it is known to have had.
     """
 
     def __init__(
@@ -102,6 +101,7 @@ class WorkerProcess:
         self._exit_error: Optional[BaseException] = None
         self._last_words: Optional[tuple[int, str, str]] = None  # exit code it should have, reason, traceback
         self.kill_at: Optional[float] = None
+        self.peak_bytes = 0
         waiter.add(channel.waitable, (self, False))
         waiter.add(self._death_handle, (self, True))
 
@@ -142,8 +142,13 @@ class WorkerProcess:
             self._init_error = late_init_error(self.slot, limit)
         elif number == LEAVING:
             self._exit_error = late_exit_error(self.slot, limit)
+        self.note_peak()
         self.process.kill()
         return True
+
+    def note_peak(self) -> None:
+        """Look how much memory it has had, while it runs."""
+        self.peak_bytes = max(self.peak_bytes, peak_of(self.process.pid))
 
     def _tell(self, message: _wire.Message) -> None:
         self._channel.send(message)
@@ -189,10 +194,10 @@ class WorkerProcess:
             return
         head, values, failures = _wire.unpack(message)
         if tag == protocol.RUN:
-            first, busy_seconds, self._last_turn, packed = head
+            first, busy_seconds, ended_at, self._last_turn, packed = head
             failures.update({offset: _wire.unpack_error(error) for offset, error in packed.items()})
             self._note_answered(first + len(values))
-            events.append(Run(self.slot, first, values, failures, busy_seconds, len(message)))
+            events.append(Run(self.slot, first, values, failures, busy_seconds, len(message), ended_at))
         elif tag == protocol.HELLO:
             self.know(head)
             self._send_worker()
@@ -200,7 +205,7 @@ class WorkerProcess:
             self._is_up = True
             self._open.clear()
             if not self.is_leaving:
-                events.append(Ready(self.slot))
+                events.append(Ready(self.slot, head))
         elif tag == protocol.RETURNED:
             events.append(self._returned(*head))
         elif tag == protocol.PRINTED:
@@ -213,8 +218,9 @@ class WorkerProcess:
             self.kill_at = time.monotonic() + DYING_SECONDS
         elif tag == protocol.LEFT:
             self.kill_at = time.monotonic() + LEAVE_SECONDS
-            if head is not None:
-                self._exit_error = _wire.unpack_error(head)
+            farewell, self.peak_bytes = head
+            if farewell is not None:
+                self._exit_error = _wire.unpack_error(farewell)
 
     def _returned(self, n_batches: int, first: int) -> Returned:
         n_held_back = len(self._held_back)
@@ -301,7 +307,7 @@ class WorkerProcess:
         reason = signal_name(exitcode) or f"exit code {exitcode}"
         if reason == "SIGKILL":
             reason += ", which is also what the system sends when memory runs out"
-        return exitcode, reason, _without_our_frames(self._channel.fault) or None
+        return exitcode, reason, without_our_frames(self._channel.fault) or None
 
     def _death_error(self, exitcode: Optional[int], reason: str, traceback: Optional[str]) -> WorkerDiedError:
         if not self._has_greeted:
@@ -326,17 +332,6 @@ class WorkerProcess:
 def _has_no_exit_codes() -> bool:
     """Whether SIGCHLD is ignored: then the system forgets children when they end."""
     return hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
-
-
-def _without_our_frames(fault: str) -> str:
-    """Cut what a fault handler wrote, innermost frame first, where the worker loop begins."""
-    kept = []
-    for line in fault.splitlines(keepends=True):
-        name = _FRAME.match(line)
-        if name is not None and is_ours(name.group(1)):
-            break
-        kept.append(line)
-    return "".join(kept)
 
 
 def _death_handle(process: Any) -> Any:

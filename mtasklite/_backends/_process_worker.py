@@ -25,6 +25,7 @@ from mtasklite import _wire
 from mtasklite._backends._board import Board
 from mtasklite._backends._channel import HAS_SOCKETS, WorkerEnd
 from mtasklite._backends._journal import Journal
+from mtasklite._backends._memory import own_peak
 from mtasklite._backends._orphan import ParentWatch, hang_on
 from mtasklite._backends._process_output import Levels, Printing, Senders
 from mtasklite._byvalue import freeze_inheritance, names_in_main
@@ -176,7 +177,7 @@ class _ProcessWorker:
             self._board[AT] = NOWHERE
         if self._printing is not None:
             self._printing.finish()
-        self._tell(LEFT, farewell)
+        self._tell(LEFT, (farewell, own_peak()))
         return exitcode
 
     def _serve(self, stack: ExitStack) -> None:
@@ -191,7 +192,7 @@ class _ProcessWorker:
         self._loop = WorkerLoop(
             call, self._inbox, self._board, self._send_finished, self._assignment.task_timeout, self._keeper
         )
-        self._loop.serve(lambda: self._tell(READY), _wire.unpack)
+        self._loop.serve(lambda: self._tell(READY, time.monotonic()), _wire.unpack)
 
     def _receive_worker(self) -> Any:
         if self._assignment.is_forked:
@@ -210,7 +211,7 @@ class _ProcessWorker:
     def _send_finished(self, finished: Finished) -> None:
         values = finished.values
         packed = {offset: self._codec.pack_error(error) for offset, error in finished.failures.items()}
-        head = (finished.first, finished.busy_seconds, finished.turn, packed)
+        head = (finished.first, finished.busy_seconds, finished.ended_at, finished.turn, packed)
         message, unsendable = self._codec.pack(RUN, head, values)
         if unsendable:
             packed.update({offset: self._codec.pack_error(error) for offset, error in unsendable.items()})

@@ -38,6 +38,9 @@ class Backend(Protocol):
             Slot; sequence number of its item, or `CONSTRUCTING` or `UNPACKING`; when it started that.
         """
 
+    def peaks(self) -> list[tuple[int, int]]:
+        """Return the most memory that workers in their own processes have had: slot and bytes, where that is known."""
+
     def kill(self, slot: int, number: int) -> bool:
         """End a worker at once, if it is still at what it was said to be running.
 

@@ -6,14 +6,15 @@ plain loop; some dozens where they are short, for a turn of the driver costs som
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, Optional
 
 from mtasklite._inbox import Inbox
-from mtasklite._messages import Batch, Event, ExitFailed, InitFailed, Ready, Receipt, Run
+from mtasklite._messages import NOWHERE, Batch, Event, ExitFailed, InitFailed, Ready, Receipt, Run
 from mtasklite._output import Output, redirect
-from mtasklite._status import new_board
+from mtasklite._status import AT, new_board
 from mtasklite._stdio import Route, following
 from mtasklite._worker import Finished, WorkerLoop, hire
 from mtasklite.constants import ArgumentPassing
@@ -37,6 +38,7 @@ class InlineBackend:
         (self._worker,) = workers
         self._argument_type = argument_type
         self._stack = ExitStack()
+        self._board = new_board()
         self._loop: Optional[WorkerLoop] = None
         self._is_to_be_made = False
         self._batches: list[Batch] = []
@@ -50,19 +52,20 @@ class InlineBackend:
 
     def _make_worker(self) -> Event:
         self._is_to_be_made = False
-        board = new_board()
         try:
             with following(self._route):
-                call = hire(self._worker, self._argument_type, self._stack, board)
+                call = hire(self._worker, self._argument_type, self._stack, self._board)
         except Exception as error:
             return InitFailed(0, error)
-        self._loop = WorkerLoop(call, Inbox(), board, self._note_finished, limit=None)
-        return Ready(0)
+        self._board[AT] = NOWHERE
+        self._loop = WorkerLoop(call, Inbox(), self._board, self._note_finished, limit=None)
+        return Ready(0, time.monotonic())
 
     def _note_finished(self, finished: Finished) -> None:
         if self._route is not None:
             self._route.flush()
-        self._events.append(Run(0, finished.first, finished.values, finished.failures, finished.busy_seconds))
+        first, values, failures, busy_seconds, _, ended_at = finished
+        self._events.append(Run(0, first, values, failures, busy_seconds, ended_at=ended_at))
 
     def send(self, slot: int, batch: Batch) -> Receipt:
         self._batches.append(batch)
@@ -82,7 +85,11 @@ class InlineBackend:
         return events
 
     def running(self) -> list[tuple[int, int, float]]:
-        return []
+        at, since, _ = self._board  # seen by other threads
+        return [(0, at, since)] if at != NOWHERE else []
+
+    def peaks(self) -> list[tuple[int, int]]:
+        return []  # its memory is this process's
 
     def kill(self, slot: int, number: int) -> bool:
         return False  # the only thread there is makes this very call

@@ -120,6 +120,7 @@ class ProcessBackend:
         self._living: set[WorkerProcess] = set()  # those that were retired too
         self._overstaying: set[WorkerProcess] = set()  # those that have a time to be killed at
         self._ask_at = 0.0
+        self._peaks: dict[int, int] = {}  # of workers that have ended
         self._owner = os.getpid()
         self._finalize = multiprocess.util.Finalize(
             self,
@@ -191,6 +192,13 @@ class ProcessBackend:
         board = ((worker.slot, self._board.of(worker.row)) for worker in self._by_slot.values())
         return [(slot, int(numbers[AT]), numbers[SINCE]) for slot, numbers in board if numbers[AT] != NOWHERE]
 
+    def peaks(self) -> list[tuple[int, int]]:
+        living = list(self._living)
+        for worker in living:
+            with suppress(ValueError):  # closed meanwhile by the thread that uses this pool
+                worker.note_peak()
+        return [*self._peaks.items(), *((worker.slot, worker.peak_bytes) for worker in living)]
+
     def poll(self, seconds: Optional[float]) -> list[Event]:
         self._check_ours()
         end = math.inf if seconds is None else time.monotonic() + seconds
@@ -244,6 +252,7 @@ class ProcessBackend:
             finally:
                 worker.release()
                 self._free_rows.append(worker.row)
+                self._peaks[worker.slot] = max(self._peaks.get(worker.slot, 0), worker.peak_bytes)
 
     def _until_overdue(self, seconds: Optional[float]) -> Optional[float]:
         """Kill what should have ended, and return how long to wait so as to kill the next of these in time."""

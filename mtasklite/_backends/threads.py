@@ -107,7 +107,7 @@ class _Worker:
             self.board[AT] = NOWHERE
         self.loop = WorkerLoop(call, self.inbox, self.board, self._send_finished, self._task_timeout)
         try:
-            self.loop.serve(lambda: self.tell(Ready(self.slot)), self._unpack)
+            self.loop.serve(lambda: self.tell(Ready(self.slot, time.monotonic())), self._unpack)
         except BaseException as error:
             self.tell(Lost(self.slot, self.board[AT], None, how_it_raised(error)))
 
@@ -129,7 +129,8 @@ class _Worker:
         return True
 
     def _send_finished(self, finished: Finished) -> None:
-        self.tell(Run(self.slot, finished.first, finished.values, finished.failures, finished.busy_seconds))
+        first, values, failures, busy_seconds, _, ended_at = finished
+        self.tell(Run(self.slot, first, values, failures, busy_seconds, ended_at=ended_at))
 
     @staticmethod
     def _unpack(batch: Batch) -> tuple[int, list[Any], dict[int, Exception]]:
@@ -239,6 +240,9 @@ class ThreadBackend:
         worker.inbox.stop()
         self._leaving = [other for other in self._leaving if other.thread.is_alive()]
         self._leaving.append(worker)
+
+    def peaks(self) -> list[tuple[int, int]]:
+        return []  # their memory is this process's
 
     def cancel(self, slot: int) -> None:
         self._by_slot[slot].inbox.cancel()

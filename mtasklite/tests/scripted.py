@@ -198,6 +198,7 @@ class ScriptedBackend:
         starts: How often an item may have been called with, by sequence number.
         seconds_each: How long the workers say that an item took.
         item_bytes: Pickled size of each item.
+        peak_bytes: What each worker has had of memory.
         failed_at_close: What `close` says of workers that had still been under construction.
     """
 
@@ -218,6 +219,7 @@ class ScriptedBackend:
         self.starts: Counter[int] = Counter()
         self.seconds_each = 1.0
         self.item_bytes = 0
+        self.peak_bytes = 0
         self.failed_at_close: list[Event] = []
 
     # ---- the protocol
@@ -255,6 +257,9 @@ class ScriptedBackend:
             for worker in self.workers.values()
             if worker.current != NOWHERE and worker.since is not None
         ]
+
+    def peaks(self) -> list[tuple[int, int]]:
+        return [(slot, self.peak_bytes) for slot in self.workers]
 
     def kill(self, slot: int, number: int) -> bool:
         self.calls.append(("kill", slot))

@@ -15,12 +15,13 @@ import mtasklite
 PACKAGE = Path(mtasklite.__file__).parent
 
 LEVELS = [
-    {"version", "constants", "errors"},
-    {"delayed_init", "utils", "_cpus", "_frames", "_interrupts"},
+    {"version", "constants", "errors", "_plot"},
+    {"delayed_init", "utils", "report", "_cpus", "_frames", "_interrupts"},
     {"_calls"},
     {"_messages", "_batching", "_window", "_outlet", "_lines"},
     {"_stdio"},
     {"_output"},
+    {"_ledger"},
     {"_slots", "_faults", "_rules"},
     {"_deadlines"},
     {"_roster", "_queue"},
@@ -32,7 +33,7 @@ LEVELS = [
     {"_backends", "_backends.*"},
     {"_arguments"},
     {"_crew", "_reader"},
-    {"_driver"},
+    {"_driver", "_insight"},
     {"pool"},
     {"pqdm"},
     {"processes", "threads"},
@@ -54,6 +55,7 @@ PURE = (
     "_outlet",
     "_batching",
     "_messages",
+    "_ledger",
 )
 IMPURE_IMPORTS = {"multiprocess", "multiprocessing", "threading", "time", "os", "tqdm", "signal", "socket", "dill"}
 

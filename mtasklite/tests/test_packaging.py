@@ -82,7 +82,7 @@ def test_requirements_are_two(metadata):
 
 def test_extras_are_those_that_the_documentation_names(metadata):
     """Everything further is an extra."""
-    assert {"test", "dev", "docs"} <= metadata["extras"]
+    assert {"plot", "test", "dev", "docs"} <= metadata["extras"]
 
 
 def test_python_is_3_9_or_later(metadata):
