@@ -80,6 +80,7 @@ class Iteration(Interruptible):
 
     def results(self) -> Generator[Any, None, None]:
         """Do it all, and yield the outcomes."""
+        __tracebackhide__ = True  # in IPython, here and below: a user who interrupts a cell has no use for these frames
         self._crew.check_free()
         self._crew.is_busy = True
         error: Optional[BaseException] = None
@@ -205,6 +206,7 @@ class Iteration(Interruptible):
 
     def _exchange(self, engine: Engine, wait: bool) -> None:
         """Hear what has happened, and do what follows from it."""
+        __tracebackhide__ = True
         backend = self._backend
         self._check_running()
         seconds = None if wait else 0.0

@@ -244,6 +244,7 @@ class ResultIterator(Generic[R]):
         return self._begin()
 
     def __next__(self) -> R:
+        __tracebackhide__ = True
         return next(self._begin())
 
     def check_open(self) -> None:

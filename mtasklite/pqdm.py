@@ -66,6 +66,7 @@ class ProgressIterator(Generic[R]):
         return self._begin()
 
     def __next__(self) -> R:
+        __tracebackhide__ = True
         return next(self._begin())
 
     def _begin(self) -> Generator[R, None, None]:
@@ -136,6 +137,7 @@ class _Bar(Interruptible, Generic[R]):
 
 
 def _iterate(bar: _Bar[R]) -> Generator[R, None, None]:
+    __tracebackhide__ = True
     try:
         bar.pool_obj.start()
         yield from bar.tqdm_obj
@@ -146,6 +148,7 @@ def _iterate(bar: _Bar[R]) -> Generator[R, None, None]:
 
 def _tell_of_errors(pool_obj: ResultIterator[R], postfix: _Postfix) -> Iterator[R]:
     """Yield the results, and show on the bar how many of the items have failed."""
+    __tracebackhide__ = True
     shown = 0
     for value in pool_obj:
         if pool_obj.n_errors != shown:

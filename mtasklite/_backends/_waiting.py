@@ -46,6 +46,7 @@ class SelectorWaiter:
         self._selector.unregister(waitable)
 
     def wait(self, seconds: Optional[float]) -> list[Any]:
+        __tracebackhide__ = True
         return [key.data for key, _ in self._selector.select(seconds)]
 
     def close(self) -> None:

@@ -200,6 +200,7 @@ class ProcessBackend:
         return [*self._peaks.items(), *((worker.slot, worker.peak_bytes) for worker in living)]
 
     def poll(self, seconds: Optional[float]) -> list[Event]:
+        __tracebackhide__ = True
         self._check_ours()
         end = math.inf if seconds is None else time.monotonic() + seconds
         try:
@@ -214,6 +215,7 @@ class ProcessBackend:
             raise
 
     def _poll(self, seconds: Optional[float]) -> list[Event]:
+        __tracebackhide__ = True
         events: list[Event] = []
         seconds = self._until_overdue(seconds)
         if not HAS_PIDFDS:

@@ -183,6 +183,7 @@ class ThreadBackend:
         return Receipt()
 
     def poll(self, seconds: Optional[float]) -> list[Event]:
+        __tracebackhide__ = True
         events: list[Event] = []
         end = None if seconds is None else time.monotonic() + seconds
         while not events:
@@ -193,6 +194,7 @@ class ThreadBackend:
         return events
 
     def _collect(self, events: list[Event], seconds: Optional[float]) -> None:
+        __tracebackhide__ = True
         if self._events.empty() and seconds != 0 and not self._wait_for_one(events, seconds):
             self._flush_old()
         for _ in range(self._events.qsize()):
@@ -200,6 +202,7 @@ class ThreadBackend:
 
     def _wait_for_one(self, events: list[Event], seconds: Optional[float]) -> bool:
         """Wait for an event, no longer than a result may lie unsent; return whether there was one."""
+        __tracebackhide__ = True
         if any(loop.is_amid_batch for loop in self._loops()):
             seconds = FLUSH_SECONDS if seconds is None else min(seconds, FLUSH_SECONDS)
         try:

@@ -66,6 +66,7 @@ class Kernel:
 
     def __init__(self, manager):
         self.manager = manager
+        self.traceback = ""  # of the last error
         self._client = manager.client()
         self._client.start_channels()
         self._client.wait_for_ready(timeout=LIMIT_SECONDS)
@@ -84,7 +85,7 @@ class Kernel:
             if message["msg_type"] == "stream" and content["name"] == "stdout":
                 printed += content["text"]
             elif message["msg_type"] == "error":
-                error = content["ename"]
+                error, self.traceback = content["ename"], "".join(content["traceback"])
             elif message["msg_type"] == "status" and content["execution_state"] == "idle":
                 return printed, error
 
@@ -125,6 +126,7 @@ def test_interrupt_of_a_kernel_ends_the_cell_and_no_more(kernel, kind, cell, tmp
     workers = [psutil.Process(int(mark.name)) for mark in tmp_path.iterdir()]
     kernel.manager.interrupt_kernel()
     assert kernel.finish(number)[1] == "KeyboardInterrupt"
+    assert kernel.traceback.count("/mtasklite/") <= 1, kernel.traceback  # the innermost frame is always shown
     if kind != "threads":
         wait_until(lambda: all(is_gone(worker.pid) for worker in workers), 10)
     assert kernel.run(with_gaps(AFTERWARDS)) == ("well\n", None)
