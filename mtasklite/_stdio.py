@@ -79,7 +79,7 @@ class Route:
 
     def flush(self) -> None:
         """Show the whole lines that wait."""
-        if not self._pending:
+        if not self._pending and not self._is_showing:  # else another thread is amid it, and is waited for
             return
         with self._showing:
             if self._is_showing:

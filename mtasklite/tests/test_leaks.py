@@ -131,7 +131,7 @@ def test_long_input_takes_no_more_memory_than_a_short_one(kind):
 def test_results_are_not_kept_by_the_pool(parallel_kwargs, mode):
     """Once the consumer lets go of a result, nobody holds it."""
     before = {id(one) for one in gc.get_objects() if isinstance(one, workers.Multiplier)}  # of other tests
-    with Pool(workers.Multiplier, exception_behavior=mode, **parallel_kwargs) as pool:
+    with Pool(workers.make_multiplier, exception_behavior=mode, **parallel_kwargs) as pool:
         seen = list(map(id, pool(range(20))))
         gc.collect()
         alive = [one for one in gc.get_objects() if isinstance(one, workers.Multiplier) and id(one) not in before]

@@ -289,14 +289,14 @@ def test_output_of_a_constructor_that_fails_is_heard(pool_kwargs, capfd):
     assert "before the failure" in _lines(capfd.readouterr().out)
 
 
-def test_output_stands_before_the_result(pool_kwargs, capfd):
+def test_output_stands_before_the_result(pool_kwargs, monkeypatch):
     """When a result is handed out, what its task printed has been shown."""
-    seen = ""
-    for item in Pool(print_text, forward_output=True, **pool_kwargs)([str(item) for item in range(20)]):
+    screen = io.StringIO()  # what `capfd` reads while threads write, it may lose
+    monkeypatch.setattr(sys, "stdout", screen)
+    results = Pool(print_text, forward_output=True, **pool_kwargs)([str(item) for item in range(20)])
+    for number, item in enumerate(results):
         assert item is None
-        seen += capfd.readouterr().out
-        n_handed_out = locals().get("n_handed_out", 0) + 1
-        assert str(n_handed_out - 1) in _lines(seen)
+        assert str(number) in _lines(screen.getvalue())
 
 
 def test_output_of_a_bare_pool_goes_where_it_went(process_kwargs, capfd):

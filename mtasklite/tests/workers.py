@@ -218,6 +218,11 @@ class Multiplier:
         return self.factor * item
 
 
+def make_multiplier(factor):
+    """Return a new object of a class of our own."""
+    return Multiplier(factor)
+
+
 @delayed_init
 class AddTo:
     """Adds to a base."""
