@@ -35,17 +35,16 @@ def explain(error: Exception, item: Any) -> None:
     if type(error) is not TypeError or innermost is None:
         return
     code = innermost.tb_frame.f_code
-    shown = brief(item)
     if code is _with_args.__code__:
         is_text = isinstance(item, (str, bytes))
         more = ", which is taken apart into its characters" if is_text else ""
-        _add(error, f"called as `worker(*item)`, as `argument_type='args'` says, with the item {shown}{more}")
+        _add(error, f"called as `worker(*item)`, as `argument_type='args'` says, with the item {brief(item)}{more}")
     elif code is _with_kwargs.__code__:
-        _add(error, f"called as `worker(**item)`, as `argument_type='kwargs'` says, with the item {shown}")
+        _add(error, f"called as `worker(**item)`, as `argument_type='kwargs'` says, with the item {brief(item)}")
     elif is_ours(code.co_filename) and isinstance(item, (tuple, list, dict)):
         stars, name = ("**", "kwargs") if isinstance(item, dict) else ("*", "args")
         would_call = f"`argument_type='{name}'` would call `worker({stars}item)`"
-        _add(error, f"called as `worker(item)` with the item {shown}; {would_call}")
+        _add(error, f"called as `worker(item)` with the item {brief(item)}; {would_call}")
 
 
 def _add(error: Exception, text: str) -> None:

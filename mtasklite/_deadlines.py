@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Optional, Protocol
 
 from mtasklite._slots import Slot
 from mtasklite._window import UNLIMITED
+
+LOOK_SECONDS = 0.05
+"""A worker whose time stands still is looked at again so soon: its time may go on at any moment."""
 
 At = tuple[int, int, float]
 """What a worker is at: its slot, a sequence number or what stands instead (see `_messages`), when it started that."""
@@ -40,7 +44,9 @@ def late_slots(
     for index, number, since in running:
         if not _counts(slots[index], base, number):
             continue
-        if now - since >= limit:
+        if since == math.inf:  # it waits until something was sent, and its time stands still
+            seconds_left = min(seconds_left, LOOK_SECONDS)
+        elif now - since >= limit:
             late.append((index, number))
         else:
             seconds_left = min(seconds_left, since + limit - now)

@@ -29,7 +29,8 @@ class Failures:
     def add(self, error: Exception) -> None:
         """Count one."""
         self.n_errors += 1
-        self.first_error = self.first_error or error
+        if self.first_error is None:
+            self.first_error = error
         self._kinds.add(type(error))
 
     def is_all_of_one_kind(self, n_items: int) -> bool:

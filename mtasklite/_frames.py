@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import traceback
+from types import FrameType
 
 from mtasklite.errors import pass_interrupt, text_of
 
@@ -19,10 +20,14 @@ def is_ours(filename: str) -> bool:
     return os.path.dirname(filename) in _FOLDERS
 
 
+def _is_of_a_bar(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] == "tqdm"
+
+
 def level_of_user() -> int:
     """Return the `stacklevel` with which the caller must warn, so that the warning names a line of the user's."""
     level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and is_ours(frame.f_code.co_filename):
+    while frame.f_back is not None and (is_ours(frame.f_code.co_filename) or _is_of_a_bar(frame)):
         level, frame = level + 1, frame.f_back
     return level
 

@@ -338,10 +338,10 @@ class Ledger:
 
     def snapshot(self, at_work: Collection[int], now: float) -> list[Lane]:
         """Return the lanes as they stand now, with what is not known yet guessed from who is at work."""
-        written = self._written[:]  # before what it may be worked into meanwhile
+        is_open, written = self.is_open, self._written[:]  # before what it may be worked into meanwhile
         course = self.course.copied()
         lanes = [lane.copied() for lane in self.lanes]
-        if self.is_open:
+        if is_open:
             for index, began_at, ended_at in written:
                 lanes[index].on_work(began_at, ended_at, course)
             for index, lane in enumerate(lanes):

@@ -30,23 +30,27 @@ class Lines:
 
     def __init__(self) -> None:
         self._begun: dict[int, list[str]] = {}
+        self._n_chars: dict[int, int] = {}
 
     def add(self, text: str) -> Iterator[str]:
         """Take in what this thread writes, and yield the lines that are whole now, many at a time."""
         thread = threading.get_ident()
         end = text.rfind("\n") + 1
         if end:
+            self._n_chars.pop(thread, None)
             yield from portions("".join(self._begun.pop(thread, [])) + text[:end])
             text = text[end:]
         if not text:
             return
         pieces = self._begun.setdefault(thread, [])
         pieces.append(text)
+        self._n_chars[thread] = self._n_chars.get(thread, 0) + len(text)
         # A progress bar writes on and on without ending its line. Joined when pieces are many, not at each.
-        if len(text) > MAX_LINE_CHARS or not len(pieces) % 1024:
+        if self._n_chars[thread] > 2 * MAX_LINE_CHARS or not len(pieces) % 1024:
             line = _visible("".join(pieces))
             n_cut = len(line) - len(line) % MAX_LINE_CHARS
             pieces[:] = [line[n_cut:]]
+            self._n_chars[thread] = len(line) - n_cut
             for start in range(0, n_cut, MAX_LINE_CHARS):
                 yield line[start : start + MAX_LINE_CHARS] + "\n"
 

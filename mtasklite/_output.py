@@ -41,10 +41,20 @@ class Output:
 
     def show(self, slot: int, pieces: list[Piece]) -> None:
         """Show what a worker process has sent, in this thread; raises no `Exception` but a warning."""
+        if not any(name == LOG for name, _ in pieces):
+            self._show_lines(slot, pieces)
+            return
+        install()  # for all of them: it looks at all handlers
+        try:
+            self._show_lines(slot, pieces)
+        finally:
+            uninstall()
+
+    def _show_lines(self, slot: int, pieces: list[Piece]) -> None:
         for name, content in pieces:
             if name == LOG:
                 self._log(slot, content)
-            else:
+            elif content:
                 self.write(slot, getattr(sys, name), content)
 
     def write(self, slot: int, stream: Any, lines: str) -> None:
@@ -67,15 +77,12 @@ class Output:
             return
         # No lock is held here: handlers have their own, and what they write to the console comes back to `write`.
         route = Route(self, slot)
-        install()
         try:
             with following(route):
-                logger.handle(record)
+                logger.callHandlers(record)  # the logger's own filters have seen it, in the worker
             route.finish()
         except Exception as error:
             self._warn(error)
-        finally:
-            uninstall()
 
     def _warn(self, error: Exception) -> None:
         if not self._has_warned:

@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import Any, Optional, Protocol
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Optional, Protocol
 
 from mtasklite._lines import ERR, FLUSH_SECONDS, MAX_PENDING_CHARS, OUT, Lines
 
@@ -70,6 +71,7 @@ class Route:
         try:
             _thread.start_new_thread(self._flush_later, ())
         except RuntimeError:  # the interpreter is exiting, or the system has no thread left
+            self._is_due = False
             self.flush()
 
     def _flush_later(self) -> None:
@@ -77,11 +79,13 @@ class Route:
         self._is_due = False
         self.flush()
 
-    def flush(self) -> None:
-        """Show the whole lines that wait."""
+    def flush(self, may_wait: bool = True) -> None:
+        """Show the whole lines that wait; leave it to the thread that is amid that, if it may not be waited for."""
         if not self._pending and not self._is_showing:  # else another thread is amid it, and is waited for
             return
-        with self._showing:
+        if not self._showing.acquire(blocking=may_wait):
+            return
+        try:
             if self._is_showing:
                 return  # it is printed amid this very call, by a signal handler or a finalizer: it has its turn below
             self._is_showing = True
@@ -90,6 +94,8 @@ class Route:
                     self._show_all()
             finally:
                 self._is_showing = False
+        finally:
+            self._showing.release()
 
     def _show_all(self) -> None:
         while self._pending:
@@ -187,7 +193,7 @@ def uninstall() -> None:
     """Take the proxies away, unless others still use them."""
     global _n_users
     with _lock:
-        _n_users -= 1
+        _n_users = max(0, _n_users - 1)  # in a forked child, those of its parent do not count
         if not _n_users:
             _take_away()
 
@@ -213,6 +219,24 @@ def all_loggers() -> list[logging.Logger]:
     root = logging.getLogger()
     named = list(root.manager.loggerDict.values())
     return [root, *(logger for logger in named if isinstance(logger, logging.Logger))]
+
+
+class Levels(NamedTuple):
+    """Which log records are wanted.
+
+    Attributes:
+        by_name: The levels of loggers that have one.
+        disabled: Up to which level none is wanted from anybody.
+    """
+
+    by_name: Mapping[str, int]
+    disabled: int
+
+
+def current_levels() -> Levels:
+    """Return which log records this process wants."""
+    by_name = {logger.name: logger.level for logger in all_loggers() if logger.level}
+    return Levels(by_name, logging.getLogger().manager.disable)
 
 
 def _forget() -> None:

@@ -104,8 +104,8 @@ def delayed_init(cls: Callable[P, Callable[..., R]]) -> Callable[P, ShellObject[
 def _check_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Raise now, at the user's line, what the constructor would raise in each worker for arguments that do not fit."""
     try:
-        signature = inspect.signature(cls)
-    except (TypeError, ValueError):  # written in C, and says nothing of its arguments
+        signature = inspect.signature(cls, follow_wrapped=False)  # a decorator may pass more than it takes
+    except Exception:  # written in C, and says nothing of its arguments; or they cannot be looked at
         return
     try:
         signature.bind(*args, **kwargs)

@@ -216,9 +216,10 @@ class ResultIterator(Generic[R]):
         self._iteration: Optional[Iteration] = None
         self._results: Optional[Generator[R, None, None]] = None
         self._was_cut_short = False
+        self._was_used = False
 
     def __del__(self) -> None:
-        if getattr(self, "_results", self) is None and not self._was_cut_short and not sys.is_finalizing():
+        if not getattr(self, "_was_used", True) and not sys.is_finalizing():
             warn_of_unread()
 
     def __repr__(self) -> str:
@@ -257,6 +258,7 @@ class ResultIterator(Generic[R]):
             raise PoolClosedError("this iterator was closed, or its `with` block left, before it was at its end")
 
     def _begin(self) -> Generator[R, None, None]:
+        self._was_used = True
         self.check_open()
         if self._results is None:
             self.parent_obj._check_free()
@@ -268,11 +270,13 @@ class ResultIterator(Generic[R]):
 
     def start(self) -> None:
         """Start the workers, if they are not running; the first ``next()`` does so too."""
+        self._was_used = True
         self.parent_obj._check_free()
         self.parent_obj._crew.start()
 
     def close(self) -> None:
         """Stop; running items are let finish, as `join_timeout` says."""
+        self._was_used = True
         if self._results is None:
             self._was_cut_short = True
         elif not is_closed(self._results):

@@ -297,8 +297,8 @@ def make_pqdm(use_threads: bool) -> Pqdm:
         _check_names(tqdm_class, tqdm_kwargs)
         if pool._output is not None:
             pool._output.has_own_redirection = _is_rich(tqdm_class)
-        results = pool(input_iterable)
         tqdm_kwargs.setdefault("total", _length_of(input_iterable))
+        results = pool(input_iterable)
         progress = ProgressIterator(results, tqdm_class, tqdm_kwargs)
         return progress if is_lazy else list(progress)
 

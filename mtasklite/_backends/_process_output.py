@@ -14,39 +14,20 @@ import _thread
 import codecs
 import io
 import logging
-import marshal
 import os
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from queue import Empty, SimpleQueue
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable
 
 from mtasklite._lines import ERR, FLUSH_SECONDS, LOG, MAX_PENDING_CHARS, MAX_PORTION_CHARS, OUT, Lines, Piece
-from mtasklite._stdio import all_loggers
+from mtasklite._stdio import Levels, all_loggers
 from mtasklite.errors import text_of
 
 _FORMATTER = logging.Formatter()
-
-
-class Levels(NamedTuple):
-    """Which log records are wanted.
-
-    Attributes:
-        by_name: The levels of loggers that have one.
-        disabled: Up to which level none is wanted from anybody.
-    """
-
-    by_name: Mapping[str, int]
-    disabled: int
-
-
-def current_levels() -> Levels:
-    """Return which log records this process wants."""
-    by_name = {logger.name: logger.level for logger in all_loggers() if logger.level}
-    return Levels(by_name, logging.getLogger().manager.disable)
 
 
 class Senders:
@@ -88,6 +69,7 @@ class Printing:
         self._is_running = False
         self._sender_thread = -1
         self._is_broken = False
+        self.is_given_back = False
         self._is_ending = False
         self._lines = {OUT: Lines(), ERR: Lines()}
         self._streams: dict[str, Any] = {}  # that were in `sys` before
@@ -103,6 +85,9 @@ class Printing:
             self._streams[name] = getattr(sys, name)
             setattr(sys, name, _Stream(self, name, self._streams[name]))
         self._process_name = sys.modules["multiprocess"].current_process().name
+        if "tqdm.std" in sys.modules:
+            # A fork shares the lock of bars with the parent, which may wait for it while this waits for the parent.
+            sys.modules["tqdm.std"].tqdm.set_lock(threading.RLock())
         for name, level in levels.by_name.items():
             logging.getLogger(name).setLevel(level)
         logging.disable(levels.disabled)
@@ -121,7 +106,7 @@ class Printing:
 
     def _give_back(self) -> None:
         """Let a child that the task forked write where it would have written without all this."""
-        self._is_broken = True
+        self._is_broken = self.is_given_back = True
         for name, stream in self._streams.items():
             if isinstance(getattr(sys, name), _Stream):
                 setattr(sys, name, stream)
@@ -146,14 +131,22 @@ class Printing:
             if not self._is_amid_sending:
                 self._try_to_send()  # other threads may have been stopped by the exit of the interpreter
             return
-        if not self._is_running:
-            self._is_running = True
-            _thread.start_new_thread(self._run, ())
+        if not self._is_running and not self._has_started():
+            self._try_to_send()
+            return
         is_old = time.monotonic() - self._sent_at >= FLUSH_SECONDS
         if (is_old or self._n_chars >= MAX_PENDING_CHARS) and not self._is_amid_sending:
             self._wait_until_sent()
         else:
             self._wake.put(None)
+
+    def _has_started(self) -> bool:
+        try:
+            _thread.start_new_thread(self._run, ())
+        except RuntimeError:  # the system has no thread left
+            return False
+        self._is_running = True
+        return True
 
     def put_record(self, attributes: dict[str, Any]) -> None:
         """Take in a log record."""
@@ -169,11 +162,11 @@ class Printing:
         done = _thread.allocate_lock()
         done.acquire()
         self._wake.put(done)
-        if _thread.get_ident() == self._worker_thread:
-            with self._time_stopped():
-                done.acquire()
-        else:
+        if _thread.get_ident() != self._worker_thread:
             done.acquire()
+        elif not done.acquire(True, FLUSH_SECONDS):
+            with self._time_stopped():  # not for each short wait, or a late task that prints would not be found late
+                done.acquire()
 
     def _run(self) -> None:
         self._sender_thread = _thread.get_ident()
@@ -250,10 +243,14 @@ class _Stream(io.TextIOBase):
     def write(self, text: str) -> int:
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        if self._printing.is_given_back and self._stream is not None:
+            return int(self._stream.write(text))
         self._printing.write(self._key, text)
         return len(text)
 
     def flush(self) -> None:
+        if self._printing.is_given_back and self._stream is not None:
+            self._stream.flush()
         self._printing.flush()
 
     def writable(self) -> bool:
@@ -330,8 +327,8 @@ def _attributes_of(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _is_plain(value: Any) -> bool:
-    try:
-        marshal.dumps(value)
-    except ValueError:
-        return False
-    return not hasattr(value, "co_code")
+    if type(value) in (tuple, list):
+        return all(map(_is_plain, value))
+    if type(value) is dict:
+        return all(map(_is_plain, value)) and all(map(_is_plain, value.values()))
+    return type(value) in (str, int, float, bool, bytes, type(None))

@@ -27,11 +27,12 @@ from mtasklite._backends._channel import HAS_SOCKETS, WorkerEnd
 from mtasklite._backends._journal import Journal
 from mtasklite._backends._memory import own_peak
 from mtasklite._backends._orphan import ParentWatch, hang_on
-from mtasklite._backends._process_output import Levels, Printing, Senders
+from mtasklite._backends._process_output import Printing, Senders
 from mtasklite._byvalue import freeze_inheritance, names_in_main
 from mtasklite._inbox import Inbox
 from mtasklite._messages import LEAVING, NOWHERE, UNPACKING
 from mtasklite._status import AT, SINCE, note_start
+from mtasklite._stdio import Levels
 from mtasklite._worker import FLUSH_SECONDS, Finished, WorkerLoop, hire, how_it_raised
 from mtasklite.constants import ArgumentPassing
 from mtasklite.errors import note_worker_process
@@ -261,9 +262,7 @@ class _ProcessWorker:
         try:
             yield
         finally:
-            seconds = time.monotonic() - started_at
-            # Not for each short wait, or one who is asked whether he is still at it would never be.
-            self._board[SINCE] = since + (seconds if seconds >= FLUSH_SECONDS else 0.0)
+            self._board[SINCE] = since + time.monotonic() - started_at
 
     def _attend(self) -> None:
         watch = ParentWatch(self._assignment.parent, self._channel.waitable)

@@ -33,7 +33,6 @@ from mtasklite._backends import _channel
 from mtasklite._backends._board import Board, size_of
 from mtasklite._backends._orphan import HAS_LIFELINES
 from mtasklite._backends._process import GRACE_SECONDS, HAS_PIDFDS, LEAVE_SECONDS, WorkerProcess
-from mtasklite._backends._process_output import current_levels
 from mtasklite._backends._process_worker import Assignment, main
 from mtasklite._backends._starting import no_process_starts, undisturbed
 from mtasklite._backends._waiting import make_waiter
@@ -43,6 +42,7 @@ from mtasklite._interrupts import interrupts_put_off
 from mtasklite._messages import LEAVING, NOWHERE, Batch, Event, Receipt
 from mtasklite._output import Output
 from mtasklite._status import AT, SINCE
+from mtasklite._stdio import current_levels
 from mtasklite._window import MAX_BATCH_BYTES
 from mtasklite.constants import ArgumentPassing
 from mtasklite.errors import PoolClosedError

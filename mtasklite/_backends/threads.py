@@ -71,7 +71,8 @@ class _Worker:
     def tell(self, event: Event) -> None:
         try:
             if self._route is not None:
-                self._route.flush()  # what was printed is shown before what came of it
+                # What was printed is shown before what came of it. The driver does not wait for a screen that is stuck.
+                self._route.flush(may_wait=threading.current_thread() is self.thread)
         finally:
             self._events.put((self, event))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import warnings
 
 import pytest
 
-from mtasklite import Pool, is_exception, processes, threads
+from mtasklite import Pool, PoolClosedError, delayed_init, is_exception, processes, threads
 from mtasklite.tests import workers
 
 
@@ -146,3 +147,64 @@ def test_workers_that_cannot_all_be_started_are_an_error_that_names_the_remedy()
             next(Pool(workers.square, 60)([1]))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+class Shy:
+    """Its text is nobody's to ask for."""
+
+    def __repr__(self):
+        raise SystemExit("asked for its text")
+
+
+def add_to_nothing(item):
+    return None + 1
+
+
+def test_items_text_is_asked_for_only_where_it_is_shown(pool_kwargs):
+    """It may take long, or raise."""
+    (error,) = Pool(add_to_nothing, exception_behavior="ignore", **pool_kwargs)([Shy()])
+    assert type(error) is TypeError
+
+
+def inject(function):
+    """A decorator that passes an argument of its own."""
+
+    @functools.wraps(function)
+    def injected(self, *args):
+        function(self, "injected", *args)
+
+    return injected
+
+
+def test_constructor_that_is_passed_more_by_its_decorator_is_taken():
+    """What it takes is what the decorator takes."""
+
+    @delayed_init
+    class Connected:
+        @inject
+        def __init__(self, connection, number):
+            self.texts = connection, number
+
+        def __call__(self, item):
+            return self.texts
+
+    assert Connected(3)(None) == ("injected", 3)
+
+
+def test_result_that_could_not_be_read_gives_no_second_warning():
+    """The error that was raised says it all."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with Pool(workers.square, 2, use_threads=True) as pool:
+            results = pool([1])
+        with pytest.raises(PoolClosedError):
+            next(results)
+        del results
+        gc.collect()
+
+
+def test_failure_of_all_items_is_told_at_the_users_line_through_pqdm():
+    """Not at one of the bar's."""
+    with pytest.warns(RuntimeWarning, match="all 2 items failed") as said:
+        threads.pqdm([1, 2], fail, 2, lazy=False, disable=True)
+    assert said[0].filename == __file__

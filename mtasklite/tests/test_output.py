@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import io
 import logging
 import os
@@ -14,6 +15,7 @@ import time
 from collections import Counter
 
 import pytest
+from tqdm import tqdm
 
 from mtasklite import Pool, WorkerDiedError, WorkerInitError, delayed_init
 from mtasklite.processes import pqdm
@@ -574,3 +576,55 @@ def test_late_task_that_prints_all_the_time_is_killed(process_kwargs, capfd):
 def print_for_ever(item):
     while True:
         print("on and on")
+
+
+def write_by_bar(item):
+    """Write so much above a bar that nobody has, that it waits for the parent, amid holding the lock of bars."""
+    tqdm.write("x" * 1000 + "\n" * 2000)
+    return item
+
+
+def test_bars_in_workers_and_here_do_not_wait_for_each_other():
+    """A forked worker shares the lock of bars with the parent, if there was a bar before."""
+    list(pqdm([1, 2], abs, 2, file=io.StringIO()))
+    seen = []
+    for item in pqdm(range(6), write_by_bar, 2, start_method="fork", file=io.StringIO(), mininterval=0):
+        time.sleep(0.1)
+        seen.append(item)
+    assert seen == list(range(6))
+
+
+def log_with_view(item):
+    logging.getLogger("views").warning("item %d", item, extra={"view": memoryview(b"abc"), "nested": [{1: object}]})
+    print("after", item)
+    return item
+
+
+def test_log_record_with_what_cannot_be_sent_costs_nothing(process_kwargs, capfd, caplog):
+    """It arrives with text instead."""
+    assert _run(log_with_view, range(5), **process_kwargs) == [*range(5)]
+    assert sorted(record.getMessage() for record in caplog.records) == [f"item {number}" for number in range(5)]
+    assert all("memory" in record.view for record in caplog.records)
+    assert sorted(_lines(capfd.readouterr().out)) == [f"after {number}" for number in range(5)]
+
+
+def fail_to_start_once(item):
+    """Print where no thread can be started, at first."""
+    real = _thread.start_new_thread
+
+    def refuse(*args):
+        _thread.start_new_thread = real
+        raise RuntimeError("can't start new thread")
+
+    if not item:
+        _thread.start_new_thread = refuse
+    print("one", item)
+    print("two", item)
+    return item
+
+
+def test_output_arrives_where_no_thread_can_be_started(process_kwargs, capfd):
+    """It is sent by the thread that prints; later a thread may be tried again."""
+    assert _run(fail_to_start_once, range(3), **process_kwargs) == [0, 1, 2]
+    printed = _lines(capfd.readouterr().out)
+    assert sorted(printed) == sorted(f"{word} {number}" for word in ("one", "two") for number in range(3))
