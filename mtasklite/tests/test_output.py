@@ -580,7 +580,7 @@ def print_for_ever(item):
 
 def write_by_bar(item):
     """Write so much above a bar that nobody has, that it waits for the parent, amid holding the lock of bars."""
-    tqdm.write("x" * 1000 + "\n" * 2000)
+    tqdm.write(("x" * 200 + "\n") * 3000)
     return item
 
 
@@ -589,7 +589,7 @@ def test_bars_in_workers_and_here_do_not_wait_for_each_other():
     list(pqdm([1, 2], abs, 2, file=io.StringIO()))
     seen = []
     for item in pqdm(range(6), write_by_bar, 2, start_method="fork", file=io.StringIO(), mininterval=0):
-        time.sleep(0.1)
+        time.sleep(0.3)
         seen.append(item)
     assert seen == list(range(6))
 
