@@ -5,17 +5,18 @@ from __future__ import annotations
 import difflib
 import inspect
 import operator
-import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+import sys
+from collections.abc import Generator, Iterable, Iterator
 from functools import partial
-from types import TracebackType
-from typing import Any, Callable, Generic, Literal, Optional, Protocol, TypeVar, Union, cast, overload
+from types import ModuleType, TracebackType
+from typing import Any, Generic, Literal, Optional, Protocol, TypeVar, Union, cast, overload
 from weakref import ref
 
 import tqdm.auto
 
 from mtasklite._arguments import Default, check_choice, check_flag, check_order
 from mtasklite._interrupts import Interruptible
+from mtasklite._postfix import Postfix
 from mtasklite.constants import ArgumentPassing, ExceptionBehaviour
 from mtasklite.pool import Pool, ResultIterator, Workers
 from mtasklite.report import Report
@@ -32,9 +33,6 @@ class _Missing:
 
 
 _MISSING: Any = _Missing()
-
-QUIET_SECONDS = 0.4
-"""Workers that are up so soon start without a word."""
 
 _CLASSES_THAT_NAME_ALL = {"tqdm.std", "tqdm.asyncio", "tqdm.auto", "tqdm.notebook", "tqdm.utils"}
 """Modules of bars that take no argument but those in their signatures."""
@@ -122,7 +120,7 @@ class _Bar(Interruptible, Generic[R]):
     @property
     def tqdm_obj(self) -> Any:
         if self._tqdm_obj is None:
-            postfix = _Postfix(self.pool_obj.parent_obj.num_workers, self._own_postfix)
+            postfix = Postfix(self.pool_obj.parent_obj.num_workers, self._own_postfix)
             self._tqdm_obj = self._make(_tell_of_errors(self.pool_obj, postfix))
             postfix.bar = ref(self._tqdm_obj)
             self.pool_obj.on_start = postfix.on_start
@@ -146,7 +144,7 @@ def _iterate(bar: _Bar[R]) -> Generator[R, None, None]:
             bar.close()
 
 
-def _tell_of_errors(pool_obj: ResultIterator[R], postfix: _Postfix) -> Iterator[R]:
+def _tell_of_errors(pool_obj: ResultIterator[R], postfix: Postfix) -> Iterator[R]:
     """Yield the results, and show on the bar how many of the items have failed."""
     __tracebackhide__ = True
     shown = 0
@@ -156,39 +154,6 @@ def _tell_of_errors(pool_obj: ResultIterator[R], postfix: _Postfix) -> Iterator[
             postfix.show(errors=shown)
         yield value
     postfix.on_start(pool_obj.parent_obj.num_workers)  # it may have ended before all were up
-
-
-class _Postfix:
-    """What stands behind the bar; the user's own stays before it.
-
-    Args:
-        n_workers: Number of workers.
-        own: What the user passed as `postfix`.
-    """
-
-    def __init__(self, n_workers: int, own: Any) -> None:
-        self._n_workers = n_workers
-        self._parts: dict[str, Any] = dict(own) if isinstance(own, Mapping) else {}
-        self._starts_at = time.monotonic() + QUIET_SECONDS
-        self.bar: Callable[[], Any] = lambda: None
-
-    def show(self, **parts: Any) -> None:
-        """Show more; what is ``None`` is not shown any more."""
-        self._parts.update(parts)
-        bar = self.bar()
-        if hasattr(bar, "set_postfix"):
-            bar.set_postfix({name: value for name, value in self._parts.items() if value is not None}, refresh=False)
-
-    def on_start(self, n_up: int) -> None:
-        """Show how many workers are up, if they take their time, until all are."""
-        before = self._parts.get("workers")
-        now = f"{n_up}/{self._n_workers}" if n_up < self._n_workers else None
-        if now == before or (before is None and time.monotonic() < self._starts_at):
-            return
-        self.show(workers=now)
-        bar = self.bar()
-        if hasattr(bar, "refresh"):
-            bar.refresh()
 
 
 class Pqdm(Protocol):
@@ -345,3 +310,16 @@ def _check_names(tqdm_class: Any, kwargs: dict[str, Any]) -> None:
         close = difflib.get_close_matches(unknown[0], [*inspect.signature(Pool).parameters, *known, "lazy"], 1)
         hint = f": did you mean `{close[0]}`?" if close else ""
         raise TypeError(f"`{unknown[0]}` is no argument of `pqdm`, of `Pool` or of `{tqdm_class.__name__}`{hint}")
+
+
+class _Module(ModuleType):
+    """This module, which people take for the function."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(
+            "`mtasklite.pqdm` is a module: write `from mtasklite.processes import pqdm`,"
+            " or `from mtasklite.threads import pqdm`"
+        )
+
+
+sys.modules[__name__].__class__ = _Module

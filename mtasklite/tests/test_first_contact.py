@@ -208,3 +208,11 @@ def test_failure_of_all_items_is_told_at_the_users_line_through_pqdm():
     with pytest.warns(RuntimeWarning, match="all 2 items failed") as said:
         threads.pqdm([1, 2], fail, 2, lazy=False, disable=True)
     assert said[0].filename == __file__
+
+
+def test_module_that_is_taken_for_the_function_says_where_that_is():
+    """`from mtasklite import pqdm` is a natural guess."""
+    from mtasklite import pqdm
+
+    with pytest.raises(TypeError, match=r"is a module: write `from mtasklite.processes import pqdm`"):
+        pqdm([1, 2], workers.square)
