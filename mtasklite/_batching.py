@@ -62,7 +62,7 @@ class Pace:
             self._seconds -= old_seconds
         self.batch_size = min(self.batch_size, self._items_in_a_batch())
         self._n_runs += 1
-        if self._n_runs <= _MEDIAN_EVERY or self._n_runs % _MEDIAN_EVERY == 0:
+        if self._n_runs < _MEMORY_RUNS or self._n_runs % _MEDIAN_EVERY == 0:
             typical_seconds = median_low([seconds / items for items, seconds in self._runs])
             self.items_ahead = 1 + round(AHEAD_SECONDS / typical_seconds)
 

@@ -53,6 +53,9 @@ EXIT_PRIORITY = 100
 ASK_SECONDS = 0.1
 """Where only a pipe says that a process has ended, which its own children may hold open, all are asked this often."""
 
+WAIT_SECONDS = 1.0
+"""Waits are cut in pieces of no more: a Ctrl-C that comes in the instant before one begins does not end it."""
+
 ROWS_PER_SLOT = 2
 """Processes that one slot may have: a worker that has done all that it may, and is still leaving, and the next."""
 
@@ -218,8 +221,7 @@ class ProcessBackend:
         __tracebackhide__ = True
         events: list[Event] = []
         seconds = self._until_overdue(seconds)
-        if not HAS_PIDFDS:
-            seconds = _shorter(seconds, ASK_SECONDS)
+        seconds = _shorter(seconds, WAIT_SECONDS if HAS_PIDFDS else ASK_SECONDS)
         for worker, is_dead in self._waiter.wait(seconds):
             if worker not in self._living:
                 continue

@@ -41,8 +41,8 @@ from mtasklite._stdio import Route, following
 from mtasklite._worker import FLUSH_SECONDS, Finished, WorkerLoop, hire, how_it_raised
 from mtasklite.constants import ArgumentPassing
 
-JOIN_SECONDS = 3600.0
-"""Waits are cut in pieces of no more, for a platform's longest wait may be weeks."""
+WAIT_SECONDS = 1.0
+"""Waits are cut in pieces of no more: a Ctrl-C that comes in the instant before one begins does not end it."""
 
 
 class _Worker:
@@ -206,6 +206,7 @@ class ThreadBackend:
         __tracebackhide__ = True
         if any(loop.is_amid_batch for loop in self._loops()):
             seconds = FLUSH_SECONDS if seconds is None else min(seconds, FLUSH_SECONDS)
+        seconds = WAIT_SECONDS if seconds is None else min(seconds, WAIT_SECONDS)
         try:
             worker, event = self._events.get(timeout=seconds)
         except Empty:
@@ -280,7 +281,7 @@ class ThreadBackend:
                     return
             if end <= now:
                 return
-            worker.thread.join(max(0.0, min(seconds_left, limit or JOIN_SECONDS, JOIN_SECONDS)))
+            worker.thread.join(max(0.0, min(seconds_left, limit or WAIT_SECONDS, WAIT_SECONDS)))
 
     def terminate(self) -> None:
         self.close(0)

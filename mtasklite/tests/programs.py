@@ -144,12 +144,13 @@ class Program:
         left = [_describe(process) for process in self.survivors()]
         assert not left, f"left behind: {left}"
 
-    def check_no_file_left(self) -> None:
-        """Raise if the program leaves a temporary file, or shared memory that has a name."""
+    def check_no_file_left(self, besides: str = "\0") -> None:
+        """Raise if the program leaves a temporary file, or shared memory that has a name, which does not begin so."""
         # The folder of a forkserver's socket is `multiprocess`'s, and stays where that was killed.
         files = [str(path) for path in Path(self.temporary).rglob("*") if not path.match("pymp-*")]
         files = [name for name in files if not re.search(r"/pymp-\w+/listener-\w+$", name)]
         files += [name for name in _shared_files() - self._shared_before if str(self.process.pid) in name]
+        files = [name for name in files if not Path(name).name.startswith(besides)]
         assert not files, f"left behind: {files}"
 
     def check_nothing_left(self) -> None:

@@ -165,7 +165,8 @@ def run_script(*arguments):
 @pytest.fixture
 def path(tmp_path):
     """Where a notebook may be written."""
-    pytest.importorskip("nbclient", reason="running notebooks needs the extra [notebooks]")
+    for module in ("nbclient", "ipywidgets"):
+        pytest.importorskip(module, reason="running notebooks needs the extra [notebooks]")
     return tmp_path / "some.ipynb"
 
 

@@ -32,11 +32,14 @@ class Killer(threading.Thread):
     Args:
         folder: Where workers that have begun to work have left their numbers; ``None``: those that have not are
             killed too.
+        results: Where results are put; if that is given, one more must have come before the next kill.
     """
 
-    def __init__(self, folder=None):
+    def __init__(self, folder=None, results=None):
         super().__init__(daemon=True)
         self.n_kills = 0
+        self._results = results
+        self._n_seen = 0
         self._folder = folder
         self._dice = random.Random(SEED)
         self._is_over = threading.Event()
@@ -53,9 +56,15 @@ class Killer(threading.Thread):
     def run(self):
         while not self._is_over.wait(KILL_EVERY_SECONDS):
             victims = [child for child in psutil.Process().children(recursive=True) if self._is_victim(child.pid)]
-            if victims:
+            if victims and self._has_come_on():
                 self._dice.choice(victims).kill()
                 self.n_kills += 1
+
+    def _has_come_on(self):
+        if self._results is None:
+            return True
+        n_before, self._n_seen = self._n_seen, len(self._results)
+        return self._n_seen > n_before
 
     def _is_victim(self, pid):
         has_begun = self._folder is None or (self._folder / str(pid)).exists()
@@ -97,8 +106,10 @@ def test_each_item_has_one_outcome_while_workers_are_killed(method, n_items, is_
 def test_each_item_has_one_outcome_while_workers_are_killed_at_their_start_too(method, n_items, tmp_path):
     """A worker that is killed before it was up was not at fault, and is replaced like any other."""
     worker = partial(workers.toil, folder=tmp_path, seconds=ITEM_SECONDS)
-    with Killer() as killer:
-        results = list(Pool(worker, 4, exception_behavior="ignore", start_method=method)(range(n_items)))
+    results = []
+    with Killer(results=results) as killer:
+        for result in Pool(worker, 4, exception_behavior="ignore", start_method=method)(range(n_items)):
+            results.append(result)
     check_outcomes(results, n_items, killer.n_kills)
 
 
