@@ -277,7 +277,8 @@ def _length_of(iterable: Any) -> Optional[int]:
     """Return how many items it says it has, if it does."""
     if is_sized_iterator(iterable):
         return len(iterable)
-    return operator.length_hint(iterable, -1) if operator.length_hint(iterable, -1) >= 0 else None
+    hint = operator.length_hint(iterable, -1)
+    return hint if hint >= 0 else None
 
 
 def _either(name: str, value: Any, other_name: str, kwargs: dict[str, Any]) -> Any:
