@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import os
 import re
 import sys
@@ -10,6 +11,7 @@ from types import FrameType
 
 from mtasklite.errors import pass_interrupt, text_of
 
+_FRAME = re.compile(r'  File "(.*)", line (\d+)')
 _FAULT_FRAME = re.compile(r'  File "(.*)", line ')
 _HERE = os.path.dirname(__file__)
 _FOLDERS = (_HERE, os.path.join(_HERE, "_backends"))
@@ -42,6 +44,22 @@ def traceback_of(error: BaseException) -> str:
     except BaseException as fault:
         pass_interrupt(fault)
         return f"{type_name(type(error))}: {text_of(error)}\n"
+
+
+def with_source(trace: str) -> str:
+    """Put in the lines of source that a traceback from a worker lacks, where they are to be had here.
+
+    A worker that was not forked knows nothing of what was typed into a notebook.
+    """
+    lines = trace.splitlines(keepends=True)
+    for index in range(len(lines) - 1, -1, -1):
+        place = _FRAME.match(lines[index])
+        if place is None or (lines[index + 1 : index + 2][:1] and lines[index + 1].startswith("    ")):
+            continue
+        source = linecache.getline(place.group(1), int(place.group(2))).strip()
+        if source:
+            lines.insert(index + 1, f"    {source}\n")
+    return "".join(lines)
 
 
 def type_name(cls: type) -> str:

@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any, NamedTuple, Optional, Union
 
 from mtasklite._byvalue import ValuePickler
-from mtasklite._frames import traceback_of, type_name
+from mtasklite._frames import traceback_of, type_name, with_source
 from mtasklite.errors import RemoteError, RemoteTraceback, SerializationError, pass_interrupt, text_of
 
 MIN_BUFFER_BYTES = 64 << 10
@@ -230,14 +230,15 @@ def unpack_in_place(
 
 def unpack_error(packed: PackedError) -> Exception:
     """Rebuild an exception, with the remote traceback as its cause; a `RemoteError` if that cannot be done."""
+    trace = with_source(packed.traceback)
     try:
         error = pickle.loads(packed.blob) if packed.blob is not None else None
     except BaseException as fault:
         pass_interrupt(fault)
         error = None
     if not isinstance(error, Exception):
-        error = RemoteError(packed.type_name, packed.text, packed.traceback)
-    error.__cause__ = RemoteTraceback(packed.traceback)
+        error = RemoteError(packed.type_name, packed.text, trace)
+    error.__cause__ = RemoteTraceback(trace)
     return error
 
 

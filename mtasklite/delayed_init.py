@@ -59,10 +59,8 @@ class ShellObject(Generic[R]):
         self.__dict__.update(state, _instance=None, _lock=threading.RLock())
 
     def __repr__(self) -> str:
-        arguments = [repr(arg) for arg in self.args]
-        arguments += [f"{name}={value!r}" for name, value in self.kwargs.items()]
         name = getattr(self.cls, "__qualname__", repr(self.cls))
-        return f"<delayed_init shell of {name}({', '.join(arguments)})>"
+        return f"<delayed_init shell of {_call_text(name, self.args, self.kwargs)}>"
 
 
 def delayed_init(cls: Callable[P, Callable[..., R]]) -> Callable[P, ShellObject[R]]:
@@ -98,7 +96,15 @@ def delayed_init(cls: Callable[P, Callable[..., R]]) -> Callable[P, ShellObject[
         return ShellObject(cls, *args, **kwargs)
 
     setattr(make_shell, _MARK, True)
+    setattr(make_shell, "__mro_entries__", functools.partial(_refuse_subclass, cls))  # noqa: B010
     return cast("Callable[P, ShellObject[R]]", make_shell)
+
+
+def _refuse_subclass(cls: type, bases: tuple[Any, ...]) -> tuple[Any, ...]:
+    raise TypeError(
+        f"`{cls.__name__}` is decorated with `delayed_init`, and no class any more, so it cannot be subclassed:"
+        f" decorate the last class only, or derive from the plain one, `{cls.__name__}.__wrapped__`"
+    )
 
 
 def _check_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -110,7 +116,13 @@ def _check_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        raise TypeError(f"the arguments do not fit `{cls.__name__}{signature}`: {error}") from None
+        call = _call_text(cls.__name__, args, kwargs)
+        raise TypeError(f"`{call}` does not fit `{cls.__name__}{signature}`: {error}") from None
+
+
+def _call_text(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    arguments = [*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())]
+    return f"{name}({', '.join(arguments)})"
 
 
 def is_decorated_class(worker: object) -> bool:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Callable, Generic, Optional, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Callable, Generic, Optional, TypeVar, Union
 
 from mtasklite import _arguments
 from mtasklite._arguments import Default, Settings
@@ -15,6 +15,7 @@ from mtasklite._backends.base import Backend
 from mtasklite._crew import Crew
 from mtasklite._driver import Iteration, report
 from mtasklite._frames import level_of_user
+from mtasklite._hints import unknown_attribute, with_hints
 from mtasklite._insight import make_report
 from mtasklite._output import Output
 from mtasklite._rules import Rules
@@ -76,6 +77,7 @@ class Pool(Generic[R]):
         (['A', 'B'], ['C', 'D'])
     """
 
+    @with_hints
     def __init__(
         self,
         worker_or_worker_arr: Workers[R],
@@ -127,6 +129,11 @@ class Pool(Generic[R]):
         self._is_entered = False
         self._is_closed = False
         self._crew = Crew(partial(_make_backend, self._settings), len(workers), max_tasks)
+
+    if not TYPE_CHECKING:  # there, a name that is missing is an error by itself
+
+        def __getattr__(self, name):
+            raise unknown_attribute(name, type(self).__name__)
 
     def __repr__(self) -> str:
         settings = self._settings
@@ -247,6 +254,10 @@ class ResultIterator(Generic[R]):
     def __next__(self) -> R:
         __tracebackhide__ = True
         return next(self._begin())
+
+    def report(self) -> Report:
+        """Return what the pool's workers have done until now: see `Pool.report`."""
+        return self.parent_obj.report()
 
     def check_open(self) -> None:
         """Raise if this was closed before its end, for then results are missing that nobody should take for none.

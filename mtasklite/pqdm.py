@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import operator
 import sys
@@ -15,6 +14,7 @@ from weakref import ref
 import tqdm.auto
 
 from mtasklite._arguments import Default, check_choice, check_flag, check_order
+from mtasklite._hints import unknown_argument
 from mtasklite._interrupts import Interruptible
 from mtasklite._postfix import Postfix
 from mtasklite.constants import ArgumentPassing, ExceptionBehaviour
@@ -308,9 +308,8 @@ def _check_names(tqdm_class: Any, kwargs: dict[str, Any]) -> None:
     known = {name for constructor in constructors for name in inspect.signature(constructor).parameters}
     unknown = sorted(set(kwargs) - known)
     if unknown and ancestry:
-        close = difflib.get_close_matches(unknown[0], [*inspect.signature(Pool).parameters, *known, "lazy"], 1)
-        hint = f": did you mean `{close[0]}`?" if close else ""
-        raise TypeError(f"`{unknown[0]}` is no argument of `pqdm`, of `Pool` or of `{tqdm_class.__name__}`{hint}")
+        owners = f"`pqdm`, of `Pool` or of `{tqdm_class.__name__.replace('_asyncio', '')}`"
+        raise unknown_argument(unknown[0], owners, [*inspect.signature(Pool).parameters, *known, "lazy"])
 
 
 class _Module(ModuleType):

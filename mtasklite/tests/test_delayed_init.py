@@ -189,9 +189,12 @@ def test_decorated_class_is_known_as_such():
 )
 def test_arguments_that_do_not_fit_are_refused_where_they_are_written(args, kwargs, problem):
     """Not in the workers, after they were started."""
-    with pytest.raises(TypeError, match=r"do not fit `Adder\(base, \*, scale=1\)`") as caught:
+    with pytest.raises(TypeError, match=r"does not fit `Adder\(base, \*, scale=1\)`") as caught:
         Adder(*args, **kwargs)
     assert problem in str(caught.value)
+    assert "`Adder(" + ", ".join([*map(repr, args), *(f"{name}={value}" for name, value in kwargs.items())]) + ")`" in (
+        str(caught.value)
+    )
     assert Adder.__wrapped__.made == 0
 
 

@@ -43,6 +43,71 @@ def test_name_that_is_almost_right_gets_a_hint():
         processes.pqdm([1], workers.square, 2, descr="work")
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("chunksize", "did you mean `chunk_size`?"),
+        ("processes", "did you mean `n_jobs`?"),
+        ("max_workers", "did you mean `n_jobs`?"),
+        ("timeout", "did you mean `task_timeout`?"),
+        ("maxtasksperchild", "did you mean `max_tasks_per_child`?"),
+        ("n_job", "did you mean `n_jobs`?"),
+        ("initializer", "a class decorated with `delayed_init` makes"),
+    ],
+)
+def test_names_that_others_have_for_arguments_get_a_hint(name, hint):
+    """Whoever comes from another package is told what it is called here, by `Pool` and by `pqdm`."""
+    with pytest.raises(TypeError, match=rf"`{name}` is no argument of `Pool`: ") as of_pool:
+        Pool(workers.square, **{name: 2})
+    with pytest.raises(TypeError, match=rf"`{name}` is no argument of `pqdm`, of `Pool` or of `tqdm`: ") as of_pqdm:
+        processes.pqdm([1], workers.square, **{name: 2})
+    assert all(hint in str(error.value) for error in (of_pool, of_pqdm))
+
+
+def test_name_that_nobody_has_gets_no_hint():
+    """A guess that is none would mislead."""
+    with pytest.raises(TypeError, match=r"`zzz` is no argument of `Pool`$"):
+        Pool(workers.square, zzz=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("map", "`pool(items)`"),
+        ("imap_unordered", "is_unordered=True"),
+        ("starmap", "argument_type='args'"),
+        ("submit", "`pool(items)`"),
+        ("close", "`with Pool(...) as pool:`"),
+    ],
+)
+def test_methods_that_others_have_get_a_hint(name, hint):
+    """Whoever comes from another package is told what to write instead."""
+    with pytest.raises(AttributeError, match=f"'Pool' object has no attribute '{name}': ") as caught:
+        getattr(Pool(workers.square, 1), name)
+    assert hint in str(caught.value)
+
+
+def test_other_attribute_that_is_missing_is_an_attribute_error_like_any():
+    """As `hasattr` and `copy` want it."""
+    with pytest.raises(AttributeError, match=r"^'Pool' object has no attribute 'mapp'$"):
+        getattr(Pool(workers.square, 1), "mapp")  # noqa: B009 - the type checker would know, too
+    assert not hasattr(Pool, "map")
+
+
+def test_decorated_class_that_is_subclassed_says_which_to_decorate():
+    """Python alone would speak of metaclasses."""
+    decorated = delayed_init(workers.Multiplier)
+    with pytest.raises(TypeError, match=r"decorate the last class only, or derive from .*Multiplier\.__wrapped__"):
+
+        class Derived(decorated):
+            pass
+
+    class DerivedFromPlain(decorated.__wrapped__):
+        pass
+
+    assert DerivedFromPlain(3)(2) == 6
+
+
 def test_class_that_was_not_decorated_gets_a_warning_that_names_the_remedy():
     """It may be meant, so it is no error; and a class whose objects cannot be called is."""
     with pytest.warns(

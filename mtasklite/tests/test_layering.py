@@ -17,7 +17,7 @@ PACKAGE = Path(mtasklite.__file__).parent
 LEVELS = [
     {"version", "constants", "errors", "_plot"},
     {"delayed_init", "utils", "report", "_cpus", "_frames", "_interrupts"},
-    {"_calls", "_postfix"},
+    {"_calls", "_hints", "_postfix"},
     {"_messages", "_batching", "_window", "_outlet", "_lines"},
     {"_stdio"},
     {"_output"},

@@ -13,10 +13,14 @@ import pytest
 from mtasklite import Pool, WorkerInitError
 from mtasklite.processes import pqdm
 from mtasklite.tests import workers
+from mtasklite.tests.programs import Program, script
+from mtasklite.tests.workers import LIMIT_SECONDS
 
 N_POOLS = {"inline": 1000, "threads": 1000, "fork": 1000, "spawn": 20, "forkserver": 40}
 SETTLED_AFTER = {"inline": 100, "threads": 100, "fork": 100, "spawn": 10, "forkserver": 10}
 """Pools after which memory should grow no more: caches are full, and the allocator has what it needs."""
+
+N_CALLS = 400
 
 MAX_GROWTH_BYTES = 8 << 20
 
@@ -75,10 +79,8 @@ def count_all():
     return len(this.children(recursive=True)), len(threads), this.num_fds()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", list(N_POOLS))
-def test_many_pools_leave_no_more_than_a_few(kind):
-    """After many pools of all kinds and fates there is no process, thread, descriptor or memory more than before."""
+def use_many_pools(kind):
+    """Raise if the last of many pools has left more than an early one did."""
     bytes_at = {}
     for number in range(N_POOLS[kind]):
         USES[number % len(USES)](**workers.ALL[kind])
@@ -92,26 +94,52 @@ def test_many_pools_leave_no_more_than_a_few(kind):
     assert last - first < MAX_GROWTH_BYTES
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["inline", "threads", "fork"])
-def test_many_calls_of_one_pool_leave_no_more_than_a_few(kind):
-    """The last of many inputs of a pool costs no more memory or descriptors than an early one."""
+def call_one_pool_many_times(kind):
+    """Raise if the last of many inputs has left more than an early one did, here and in the workers."""
     bytes_at = {}
     with Pool(workers.divide_by, exception_behavior="ignore", **workers.ALL[kind]) as pool:
         this = [psutil.Process(), *psutil.Process().children()]
-        for number in range(200):
+        for number in range(N_CALLS):
             if number % 2:
                 assert len(list(pool(range(10)))) == 10
             else:
                 next(pool(itertools.count(1)))
             if number == 10:
                 counts = count_all()
-            if number in (50, 199):
+            if number in (N_CALLS // 4, N_CALLS - 1):
                 gc.collect()
                 bytes_at[number] = sum(process.memory_full_info().uss for process in this)
         assert count_all() == counts
     first, last = bytes_at.values()
     assert last - first < MAX_GROWTH_BYTES
+
+
+CODE = """
+if __name__ == "__main__":
+    from mtasklite.tests import test_leaks
+    test_leaks.USE(KIND)
+"""
+"""Run in an interpreter of its own: in one that has run other tests, memory comes and goes by what those have left."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", list(N_POOLS))
+def test_many_pools_leave_no_more_than_a_few(kind, tmp_path):
+    """After many pools of all kinds and fates there is no process, thread, descriptor or memory more than before."""
+    code = CODE.replace("USE", "use_many_pools")
+    with Program(tmp_path, script(tmp_path, code, KIND=kind)) as program:
+        program.end(LIMIT_SECONDS)
+        program.check_quiet()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["inline", "threads", "fork"])
+def test_many_calls_of_one_pool_leave_no_more_than_a_few(kind, tmp_path):
+    """The last of many inputs of a pool costs no more memory or descriptors than an early one."""
+    code = CODE.replace("USE", "call_one_pool_many_times")
+    with Program(tmp_path, script(tmp_path, code, KIND=kind)) as program:
+        program.end(LIMIT_SECONDS)
+        program.check_quiet()
 
 
 @pytest.mark.parametrize("kind", ["inline", "threads", "fork"])

@@ -16,9 +16,17 @@ import tqdm.auto
 
 import mtasklite.processes
 import mtasklite.threads
-from mtasklite import ArgumentPassing, DeferredExceptions, ExceptionBehaviour, Pool, delayed_init, is_exception
+from mtasklite import (
+    ArgumentPassing,
+    DeferredExceptions,
+    ExceptionBehaviour,
+    Pool,
+    _postfix,
+    delayed_init,
+    is_exception,
+)
 from mtasklite.tests import workers
-from mtasklite.tests.workers import everyone, wait_until
+from mtasklite.tests.workers import LIMIT_SECONDS, everyone, wait_until
 
 FUNCTIONS = {"processes": mtasklite.processes.pqdm, "threads": mtasklite.threads.pqdm}
 
@@ -296,8 +304,9 @@ def test_bar_says_how_many_workers_are_up_while_some_are_not(screen):
     assert screen.getvalue().count("workers=1/2") < 20  # not at each result that came meanwhile
 
 
-def test_bar_says_nothing_of_workers_that_start_soon(pqdm, screen):
+def test_bar_says_nothing_of_workers_that_start_soon(pqdm, screen, monkeypatch):
     """It would only flicker."""
+    monkeypatch.setattr(_postfix, "QUIET_SECONDS", LIMIT_SECONDS)
     list(pqdm([1] * 30, workers.square, 2, file=screen, ncols=80))
     assert "workers" not in screen.getvalue()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import pickle
 
 import pytest
@@ -100,6 +101,25 @@ def test_remote_traceback_shows_the_worker_s_frames_but_the_loop_s():
     text = Codec().pack_error(sent[0].failures[0]).traceback
     assert "in users_function" in text
     assert "in _work_on" not in text
+
+
+def test_remote_traceback_gets_the_lines_that_only_this_side_knows():
+    """What was typed into a notebook is no file that a worker could read."""
+    source = "def invert(item):\n    return 1 / item\n"
+    scope = {}
+    exec(compile(source, "<a cell>", "exec"), scope)
+    try:
+        scope["invert"](0)
+    except ZeroDivisionError as error:
+        packed = Codec().pack_error(error)
+    linecache.cache["<a cell>"] = (len(source), None, source.splitlines(keepends=True), "<a cell>")
+    try:
+        shown = str(_wire.unpack_error(packed).__cause__)
+    finally:
+        del linecache.cache["<a cell>"]
+    assert '  File "<a cell>", line 2, in invert\n    return 1 / item\nZeroDivisionError' in shown
+    assert shown.count("return 1 / item") == 1
+    assert shown.count('scope["invert"](0)') == 1  # there already
 
 
 def test_remote_traceback_shows_the_exception_s_own_cause():
