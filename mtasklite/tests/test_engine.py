@@ -6,7 +6,7 @@ import pytest
 
 from mtasklite._batching import MAX_BATCH_ITEMS
 from mtasklite._engine import MAX_IDLE_DEATHS
-from mtasklite._messages import CONSTRUCTING, NOWHERE, UNPACKING, Lost, Ready, Receipt, Run
+from mtasklite._messages import CONSTRUCTING, NOWHERE, UNPACKING, FoundLate, Lost, Ready, Receipt, Run
 from mtasklite._window import MAX_BATCH_BYTES, MAX_WINDOW_BYTES
 from mtasklite.errors import DeferredExceptions, TaskTimeoutError, WorkerDiedError, WorkerInitError
 from mtasklite.tests.scripted import Bench, FailedError, done, make_batch
@@ -864,6 +864,16 @@ def test_late_item_fails_with_a_timeout():
     assert (error.seconds, error.worker_index, error.item_index) == (5.0, 0, 1)
     assert str(error) == "item 1 ran longer than `task_timeout`, 5.0 s; worker 0 was replaced"
     assert bench.finish() == [done(item) for item in range(2, 9)]
+
+
+def test_item_that_its_worker_found_late_fails_with_a_timeout():
+    """It ended by itself, but past the limit, and nobody came to end it: its value does not count."""
+    bench = Bench(range(2), first=7, task_timeout=5.0)
+    bench.supply()
+    bench.engine.on_run(Run(0, 7, [None], {0: FoundLate()}, 6.0))
+    (error,) = bench.take_all()
+    assert type(error) is TaskTimeoutError
+    assert (error.item_index, error.worker_index) == (0, 0)
 
 
 def test_late_item_is_tried_again_when_it_may_be():
