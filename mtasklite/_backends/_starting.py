@@ -9,8 +9,14 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from mtasklite._interrupts import interrupts_put_off
+
+UNCHOSEN = ["__main__"]
+"""What the server of `multiprocess` imports if nobody says anything."""
+
+WORKER_MODULE = "mtasklite._backends._process_worker"
 
 _lock = threading.RLock()
 # Reentrant: a garbage collection amid a start may end another pool in this very thread.
@@ -49,6 +55,26 @@ def undisturbed() -> Iterator[None]:
         finally:
             if old_mask is not None:
                 signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
+
+
+def start_helpers(context: Any, method: str) -> None:
+    """Start what `multiprocess` starts once for all processes, and say what the server that forks them is to import.
+
+    It imports what workers need, once for all of them, unless the user chose something for it.
+
+    Args:
+        context: What ``multiprocess.get_context(method)`` returns.
+        method: The start method.
+    """
+    if method == "forkserver":
+        from multiprocess import forkserver
+
+        if getattr(forkserver._forkserver, "_preload_modules", None) == UNCHOSEN:
+            context.set_forkserver_preload([*UNCHOSEN, WORKER_MODULE])
+    if method != "fork" and os.name == "posix":
+        from multiprocess import resource_tracker
+
+        resource_tracker.ensure_running()  # not amid the first start, where it would unblock SIGINT
 
 
 @contextmanager

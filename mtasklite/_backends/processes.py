@@ -26,7 +26,6 @@ from weakref import WeakSet
 import multiprocess
 import multiprocess.connection
 import multiprocess.heap
-import multiprocess.resource_tracker
 import multiprocess.util
 
 from mtasklite._backends import _channel
@@ -34,7 +33,7 @@ from mtasklite._backends._board import Board, size_of
 from mtasklite._backends._orphan import HAS_LIFELINES
 from mtasklite._backends._process import GRACE_SECONDS, HAS_PIDFDS, LEAVE_SECONDS, WorkerProcess
 from mtasklite._backends._process_worker import Assignment, main
-from mtasklite._backends._starting import no_process_starts, undisturbed
+from mtasklite._backends._starting import no_process_starts, start_helpers, undisturbed
 from mtasklite._backends._waiting import make_waiter
 from mtasklite._byvalue import names_in_main
 from mtasklite._faults import GUARD_HINT, death_in_making_error, init_error
@@ -104,9 +103,7 @@ class ProcessBackend:
         self._context = multiprocess.get_context(start_method)
         method = self._context.get_start_method()
         self._is_forking = method == "fork"
-        if not self._is_forking and os.name == "posix":
-            # Not amid the first start, where it would unblock SIGINT.
-            multiprocess.resource_tracker.ensure_running()
+        start_helpers(self._context, method)
         self._waiter = make_waiter(multiprocess.connection.wait)
         n_rows = ROWS_PER_SLOT * len(workers)
         arena = None if self._is_forking else multiprocess.heap.Arena(size_of(n_rows))

@@ -160,9 +160,9 @@ def test_pure_module_touches_no_process_thread_or_clock(name):
 
 
 def test_multiprocess_is_imported_by_the_process_backend_only():
-    """Besides it, only a function of the argument checks asks which start methods there are."""
+    """Besides it and what it starts with, only a function of the argument checks asks which start methods there are."""
     found = {(found.importer, found.is_in_function) for found in IMPORTS if found.top == "multiprocess"}
-    assert found == {("_backends.processes", False), ("_arguments", True)}
+    assert found == {("_backends.processes", False), ("_backends._starting", True), ("_arguments", True)}
 
 
 def test_tqdm_is_imported_by_pqdm_only():

@@ -253,3 +253,22 @@ def test_environment_may_be_empty(method, tmp_path):
         [sys.executable, str(tmp_path / "script.py")], env={}, capture_output=True, text=True, timeout=LIMIT_SECONDS
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "well\n", "")
+
+
+@pytest.mark.parametrize(("chosen", "is_ours_added"), [(None, True), (["json"], False), ([], False)])
+def test_server_that_forks_imports_what_workers_need_unless_told_otherwise(chosen, is_ours_added, tmp_path):
+    """It saves each worker most of the time that it takes to start; what the user has chosen stands."""
+    code = """
+    if __name__ == "__main__":
+        import multiprocess
+        from multiprocess.forkserver import _forkserver
+        if CHOSEN is not None:
+            multiprocess.set_forkserver_preload(CHOSEN)
+        with Pool(workers.square, 2, start_method="forkserver") as pool:
+            assert list(pool(range(4))) == [0, 1, 4, 9]
+        print(_forkserver._preload_modules)
+    """
+    with Program(tmp_path, script(tmp_path, code, CHOSEN=chosen)) as program:
+        program.check_quiet()
+        expected = ["__main__", "mtasklite._backends._process_worker"] if is_ours_added else chosen
+        assert program.out.strip() == str(expected)
