@@ -11,7 +11,7 @@ from typing import Any, Callable, TypeVar, cast
 F = TypeVar("F", bound=Callable[..., None])
 
 ARGUMENTS = {
-    "n_jobs": ("processes", "max_workers", "n_workers", "nworkers", "num_workers", "num_cpus", "num_procs", "nprocs"),
+    "n_jobs": ("processes", "max_workers", "n_workers", "nworkers", "num_workers", "num_procs", "nprocs"),
     "chunk_size": ("chunksize", "batch_size"),
     "task_timeout": ("timeout",),
     "max_tasks_per_child": ("maxtasksperchild", "worker_lifespan"),
@@ -20,10 +20,13 @@ ARGUMENTS = {
 }
 """Arguments, and what they are called elsewhere."""
 
-INSTEAD_OF_ARGUMENTS = dict.fromkeys(
-    ("initializer", "initargs", "worker_init", "use_worker_state"),
-    "a class decorated with `delayed_init` makes in each worker what it needs",
-)
+INSTEAD_OF_ARGUMENTS = {
+    **dict.fromkeys(
+        ("initializer", "initargs", "worker_init", "use_worker_state"),
+        "a class decorated with `delayed_init` makes in each worker what it needs",
+    ),
+    "num_cpus": "`n_jobs` is the number of workers",
+}
 
 INSTEAD_OF_METHODS = {
     **dict.fromkeys(("map", "imap", "amap", "uimap", "lazy_map"), "call the pool with the iterable: `pool(items)`"),
