@@ -6,11 +6,11 @@ import math
 import operator
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from inspect import isfunction
-from typing import Any, Optional, TypeVar
+from typing import Any, Callable, Optional, TypeVar
 
 from mtasklite._cpus import available_cpus
 from mtasklite._frames import level_of_user
@@ -21,7 +21,8 @@ from mtasklite.errors import brief
 
 DEFAULT_PREFILL_RATIO = 2
 LONGEST_SECONDS = 1e6
-BACKENDS = ("processes", "threads")
+CLUSTERS = ("ray", "dask")
+BACKENDS = ("processes", "threads", *CLUSTERS)
 MOST_JOBS = 1 << 16
 PREFIXED = "prefixed"
 START_METHODS = ("fork", "spawn", "forkserver")
@@ -49,8 +50,9 @@ class Settings:
         retries: How often a failed item is tried again.
         max_tasks: Items after which a worker is replaced.
         start_method: How processes start.
-        backend: ``'inline'``, ``'threads'`` or ``'processes'``.
+        backend: ``'inline'``, ``'threads'``, ``'processes'``, or the name of a cluster's engine.
         output: Shows what workers print; ``None``: that goes where it goes.
+        adapter: The cluster's engine, if there is one.
     """
 
     workers: tuple[Any, ...]
@@ -66,13 +68,22 @@ class Settings:
     start_method: Optional[str]
     backend: str
     output: Optional[Output]
+    adapter: Any = None
 
 
-def check_workers(worker_or_worker_arr: Any, n_jobs: Any) -> tuple[Any, ...]:
-    """Return one worker for each slot."""
+def check_workers(
+    worker_or_worker_arr: Any, n_jobs: Any, capacity: Callable[[], int] = available_cpus
+) -> tuple[Any, ...]:
+    """Return one worker for each slot.
+
+    Args:
+        worker_or_worker_arr: One, or a list of them.
+        n_jobs: Their number.
+        capacity: Says how many there are to be if nobody else does.
+    """
     if not isinstance(worker_or_worker_arr, (list, tuple)):
         _check_worker("worker_or_worker_arr", worker_or_worker_arr)
-        return (worker_or_worker_arr,) * _number_of_jobs(n_jobs)
+        return (worker_or_worker_arr,) * _number_of_jobs(n_jobs, capacity)
     workers = tuple(worker_or_worker_arr)
     if not workers:
         raise ValueError("`worker_or_worker_arr` must have at least one worker but got an empty list")
@@ -119,12 +130,12 @@ def check_order(input_iterable: Any, worker_or_worker_arr: Any) -> None:
         )
 
 
-def _number_of_jobs(n_jobs: Any) -> int:
+def _number_of_jobs(n_jobs: Any, capacity: Callable[[], int]) -> int:
     if n_jobs is None:
-        return available_cpus()
+        return capacity()
     count = check_integer("n_jobs", n_jobs)
     if count < 0:
-        return max(1, available_cpus() + 1 + count)
+        return max(1, capacity() + 1 + count)
     if count > MOST_JOBS:
         raise ValueError(f"`n_jobs` must be at most {MOST_JOBS}, or None for one worker a CPU, but got: {n_jobs!r}")
     return max(1, count)
@@ -155,23 +166,51 @@ def check_window(chunk_size: Any, chunk_prefill_ratio: Any) -> Optional[int]:
     return max(1, int(min(size * ratio, sys.maxsize)))
 
 
-def check_backend(backend: Any, use_threads: bool, start_method: Any, n_workers: int, needs_own_worker: bool) -> str:
-    """Return the name of the backend."""
+def check_backend_name(backend: Any) -> None:
+    """Raise if there is no such backend."""
     if backend is not None and backend not in BACKENDS:
         raise ValueError(f"`backend` must be one of {_listed(BACKENDS)} or None but got: {backend!r}")
+
+
+def check_backend(backend: Any, use_threads: bool, start_method: Any, n_workers: int, needs_own_worker: bool) -> str:
+    """Return the name of the backend."""
     if use_threads and backend not in (None, "threads"):
         raise ValueError(f"`use_threads=True` means `backend='threads'` but `backend` is: {backend!r}")
     chosen = "threads" if use_threads else backend or "processes"
     if start_method is not None:
         _check_start_method(start_method, chosen)
-    return "inline" if n_workers == 1 and not needs_own_worker else chosen
+    return "inline" if n_workers == 1 and not needs_own_worker and chosen not in CLUSTERS else chosen
+
+
+def check_resources(resources: Any, backend: Any, worker_or_worker_arr: Any) -> tuple[Mapping[str, float], ...]:
+    """Return what workers need: one for all, or one for each in their list."""
+    if resources is None:
+        return ({},)
+    if backend not in CLUSTERS:
+        raise ValueError(
+            f"`resources` is for the backends {_listed(CLUSTERS)}, and `backend` is {backend!r}, but got: {resources!r}"
+        )
+    if not isinstance(resources, (list, tuple)):
+        return (_check_needs("resources", resources),)
+    n_workers = len(worker_or_worker_arr) if isinstance(worker_or_worker_arr, (list, tuple)) else None
+    if len(resources) != n_workers:
+        rule = "one for all" if n_workers is None else f"one for all, or a list of {n_workers}, one for each worker"
+        raise ValueError(f"`resources` must be {rule}, but got a list of {len(resources)}: {resources!r}")
+    return tuple(_check_needs(f"resources[{index}]", needs) for index, needs in enumerate(resources))
+
+
+def _check_needs(name: str, needs: Any) -> Mapping[str, float]:
+    if not isinstance(needs, Mapping) or not all(isinstance(key, str) for key in needs):
+        raise TypeError(f"`{name}` must be a dict of names and amounts, or a list of these, but got: {needs!r}")
+    return {key: check_number(f"{name}[{key!r}]", amount, must_be_positive=False) for key, amount in needs.items()}
 
 
 def _check_start_method(start_method: Any, backend: str) -> None:
     if start_method not in START_METHODS:
         raise ValueError(f"`start_method` must be one of {_listed(START_METHODS)} or None but got: {start_method!r}")
-    if backend == "threads":
-        raise ValueError(f"`start_method` is for processes, and threads were asked for, but got: {start_method!r}")
+    if backend != "processes":
+        where = "threads were" if backend == "threads" else f"`backend={backend!r}` was"
+        raise ValueError(f"`start_method` is for processes, and {where} asked for, but got: {start_method!r}")
     import multiprocess
 
     available = multiprocess.get_all_start_methods()

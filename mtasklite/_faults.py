@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from mtasklite._messages import Lost
+from mtasklite._messages import SOMEWHERE, Lost
 from mtasklite.errors import RemoteTraceback, TaskTimeoutError, WorkerDiedError, WorkerInitError, text_of
 
 GUARD_HINT = (
@@ -57,6 +57,8 @@ def death_error(event: Lost, item_index: Optional[int] = None, number: Optional[
     where = f"at item {item_index}"
     if item_index is None:
         where = "before it was at any item"
+    elif event.current == SOMEWHERE:
+        where = f"while it held item {item_index}, which may have run (`retries=1` runs it again)"
     elif event.current < 0:
         where = f"when it was given item {item_index}, before that was unpickled"
     elif number != event.current:

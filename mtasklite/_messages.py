@@ -15,6 +15,9 @@ NOWHERE, CONSTRUCTING, UNPACKING, LEAVING = -1, -2, -3, -4
 """What stands on the status board instead of an item's sequence number: the worker is at none, is being made,
 unpickles a batch, any item of which may be its death, or is in its `__exit__`."""
 
+SOMEWHERE = -5
+"""Stands there when a worker is lost of which nobody can tell what it was at: all that it held may have run."""
+
 NO_FAILURES: Mapping[int, Exception] = MappingProxyType({})
 
 
@@ -108,7 +111,7 @@ class Lost:
     Attributes:
         slot: The worker.
         current: Sequence number of the item that it was at; items sent after that one had not started. Else
-            `NOWHERE` or `UNPACKING`.
+            `NOWHERE`, `UNPACKING` or `SOMEWHERE`.
         exitcode: As in ``multiprocess.Process.exitcode``; ``None`` where there is none.
         reason: How it ended, for the error's text.
         traceback: Where it was when it ended, if it could say.

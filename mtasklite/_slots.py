@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 from mtasklite._batching import Pace
 from mtasklite._ledger import Tally
-from mtasklite._messages import Batch, Receipt, Run
+from mtasklite._messages import SOMEWHERE, Batch, Receipt, Run
 
 
 @dataclass
@@ -163,8 +163,8 @@ class Slot:
         """Divide what the worker holds into what may have run and what surely has not.
 
         Args:
-            current: Sequence number of the item that it started last; negative if there is none. It works in the
-                order in which it was given the batches.
+            current: Sequence number of the item that it started last; negative if there is none; `SOMEWHERE`: any
+                of them. It works in the order in which it was given the batches.
 
         Returns:
             The items that it had started and not answered, each with its sequence number; and batches of those
@@ -176,7 +176,9 @@ class Slot:
         is_before_current = self.holds(current) or (self.is_cut and current == self.batches[0].end_number)
         for sent in self.batches:
             split_at = sent.next_number
-            if is_before_current:
+            if current == SOMEWHERE:
+                split_at = sent.end_number
+            elif is_before_current:
                 is_here = sent.holds(current)
                 split_at = current + 1 if is_here else sent.end_number
                 is_before_current = not is_here

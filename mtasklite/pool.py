@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Generic, Optional, TypeVar, Union
 
 from mtasklite import _arguments
 from mtasklite._arguments import Default, Settings
-from mtasklite._backends.base import Backend
+from mtasklite._cpus import available_cpus
 from mtasklite._crew import Crew
 from mtasklite._driver import Iteration, report
 from mtasklite._frames import level_of_user
 from mtasklite._hints import unknown_attribute, with_hints
 from mtasklite._insight import make_report
+from mtasklite._making import make_adapter, make_backend
 from mtasklite._output import Output
 from mtasklite._rules import Rules
 from mtasklite.constants import ArgumentPassing, ExceptionBehaviour
@@ -26,6 +27,7 @@ from mtasklite.utils import is_closed, is_sized_iterator
 
 R = TypeVar("R")
 
+Resources = Mapping[str, float]
 Worker = Callable[..., R]
 Workers = Union[Worker[R], Sequence[Worker[R]]]
 
@@ -61,7 +63,11 @@ class Pool(Generic[R]):
         retries: How often an item that failed, for any reason, is tried again.
         max_tasks_per_child: Items after which a worker is replaced.
         start_method: ``'fork'``, ``'spawn'`` or ``'forkserver'``; ``None``: the default of ``multiprocess``.
-        backend: ``'processes'`` or ``'threads'``; ``None``: as `use_threads` says.
+        backend: ``'processes'`` or ``'threads'``; ``None``: as `use_threads` says. ``'ray'`` or ``'dask'``: workers
+            are actors of the cluster that is in use, or else of one on this machine, which ends with the pool; `n_jobs`
+            then goes by what the cluster has.
+        resources: What each worker needs of the cluster, by name, such as ``{"num_cpus": 2, "num_gpus": 1}`` on Ray;
+            one for all, or a list beside the list of workers.
         forward_output: True: whole lines that workers print, and what they log, reach `sys.stdout`, `sys.stderr` and
             the log handlers here; ``'prefixed'``: each line after its worker's index, ``[worker 3]``; False: they go
             where they go. ``None``: False, but through `pqdm` True: lines stand above the bar.
@@ -96,10 +102,15 @@ class Pool(Generic[R]):
         max_tasks_per_child: Optional[int] = None,
         start_method: Optional[str] = None,
         backend: Optional[str] = None,
+        resources: Union[Resources, Sequence[Resources], None] = None,
         forward_output: Union[bool, str, None] = None,
         exception_behaviour: Union[ExceptionBehaviour, str, None] = None,
     ) -> None:
-        workers = _arguments.check_workers(worker_or_worker_arr, n_jobs)
+        _arguments.check_backend_name(backend)
+        needs = _arguments.check_resources(resources, backend, worker_or_worker_arr)
+        adapter = make_adapter(backend, needs) if backend in _arguments.CLUSTERS else None
+        capacity = available_cpus if adapter is None else adapter.capacity
+        workers = _arguments.check_workers(worker_or_worker_arr, n_jobs, capacity)
         max_tasks = None
         if max_tasks_per_child is not None:
             max_tasks = _arguments.check_integer("max_tasks_per_child", max_tasks_per_child, least=1)
@@ -123,12 +134,13 @@ class Pool(Generic[R]):
                 needs_own_worker=task_timeout is not None or max_tasks is not None,
             ),
             output=_arguments.check_forward(forward_output),
+            adapter=adapter,
         )
         self.num_workers: int = len(workers)
         self.exited = False
         self._is_entered = False
         self._is_closed = False
-        self._crew = Crew(partial(_make_backend, self._settings), len(workers), max_tasks)
+        self._crew = Crew(partial(make_backend, self._settings), len(workers), max_tasks)
 
     if not TYPE_CHECKING:  # there, a name that is missing is an error by itself
 
@@ -322,21 +334,4 @@ def warn_of_unread() -> None:
         " `list(...)` of them, or pass `lazy=False` to `pqdm`",
         ResourceWarning,
         stacklevel=level_of_user(),
-    )
-
-
-def _make_backend(settings: Settings) -> Backend:
-    """Import the backend that was asked for, and make it."""
-    if settings.backend == "inline":
-        from mtasklite._backends.inline import InlineBackend
-
-        return InlineBackend(settings.workers, settings.argument_type, settings.output)
-    if settings.backend == "threads":
-        from mtasklite._backends.threads import ThreadBackend
-
-        return ThreadBackend(settings.workers, settings.argument_type, settings.task_timeout, settings.output)
-    from mtasklite._backends.processes import ProcessBackend
-
-    return ProcessBackend(
-        settings.workers, settings.argument_type, settings.task_timeout, settings.start_method, settings.output
     )

@@ -202,9 +202,10 @@ class Pqdm(Protocol):
     ) -> ProgressIterator[R]: ...
 
 
-def make_pqdm(use_threads: bool) -> Pqdm:
-    """Return the function `pqdm`, with workers in threads or in processes."""
+def make_pqdm(use_threads: bool, backend: Optional[str] = None) -> Pqdm:
+    """Return the function `pqdm`, with workers in threads, in processes, or where the backend has them."""
     use_threads_by_default = use_threads
+    door = backend or ("threads" if use_threads else "processes")
 
     def pqdm(
         input_iterable: Iterable[Any] = _MISSING,
@@ -248,6 +249,8 @@ def make_pqdm(use_threads: bool) -> Pqdm:
         check_choice("exception_behaviour", exception_behaviour, ExceptionBehaviour)
         if "exception_behavior" not in pool_kwargs or not isinstance(exception_behaviour, Default):
             pool_kwargs["exception_behaviour"] = exception_behaviour
+        if pool_kwargs.get("backend") is None and not use_threads:
+            pool_kwargs["backend"] = backend
         if pool_kwargs.get("forward_output") is None:
             pool_kwargs["forward_output"] = True
         pool = Pool(
@@ -268,7 +271,7 @@ def make_pqdm(use_threads: bool) -> Pqdm:
         return progress if is_lazy else list(progress)
 
     # Help, the reference and pickle find it where it is imported from.
-    pqdm.__module__ = "mtasklite.threads" if use_threads_by_default else "mtasklite.processes"
+    pqdm.__module__ = f"mtasklite.{door}"
     pqdm.__qualname__ = "pqdm"
     return cast("Pqdm", pqdm)
 

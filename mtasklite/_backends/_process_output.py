@@ -79,12 +79,12 @@ class Printing:
 
     # ---- taking over
 
-    def start(self, levels: Levels) -> None:
-        """Take the place of the streams, and of the handlers of log records."""
+    def start(self, levels: Levels, process_name: str) -> None:
+        """Take the place of the streams, and of the handlers of log records, which get this process name."""
         for name in (OUT, ERR):
             self._streams[name] = getattr(sys, name)
             setattr(sys, name, _Stream(self, name, self._streams[name]))
-        self._process_name = sys.modules["multiprocess"].current_process().name
+        self._process_name = process_name
         if "tqdm.std" in sys.modules:
             # A fork shares the lock of bars with the parent, which may wait for it while this waits for the parent.
             sys.modules["tqdm.std"].tqdm.set_lock(threading.RLock())

@@ -158,7 +158,8 @@ class _ProcessWorker:
             self._tell(HELLO, names_in_main())
         _thread.start_new_thread(self._attend, ())  # without the wait for its start, and unknown to `threading`
         if self._printing is not None and self._assignment.levels is not None:
-            self._printing.start(self._assignment.levels)
+            name = sys.modules["multiprocess"].current_process().name
+            self._printing.start(self._assignment.levels, name)
         stack = ExitStack()
         exitcode, is_dying = 0, False
         try:

@@ -20,7 +20,7 @@ from mtasklite._arguments import check_window
 ARGUMENT_TYPES = "one of 'single_arg', 'args', 'kwargs', 'direct'"
 BEHAVIOURS = "one of 'immediate', 'ignore', 'deferred'"
 START_METHODS = "one of 'fork', 'spawn', 'forkserver' or None"
-BACKENDS = "one of 'processes', 'threads' or None"
+BACKENDS = "one of 'processes', 'threads', 'ray', 'dask' or None"
 WORKER = "a callable, an object made by a `delayed_init` class, or a list of these,"
 
 
@@ -124,7 +124,7 @@ RIGHT = [
 def started(monkeypatch):
     """A list of what was started; nothing starts in this file."""
     backends = []
-    monkeypatch.setattr(mtasklite.pool, "_make_backend", backends.append)
+    monkeypatch.setattr(mtasklite.pool, "make_backend", backends.append)
     return backends
 
 

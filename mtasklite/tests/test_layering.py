@@ -33,10 +33,10 @@ LEVELS = [
     {"_backends", "_backends.*"},
     {"_arguments"},
     {"_crew", "_reader"},
-    {"_driver", "_insight"},
+    {"_driver", "_insight", "_making"},
     {"pool"},
     {"pqdm"},
-    {"processes", "threads"},
+    {"processes", "threads", "ray", "dask"},
     {"__init__"},
 ]
 """From the ground up: a module imports only from levels below its own, or, in the rooms of several files, from it."""
@@ -134,7 +134,7 @@ def test_reader_of_imports_sees_them():
     seen = {(found.importer, found.imported, found.is_in_function) for found in IMPORTS}
     assert {
         ("pool", "mtasklite._arguments", False),
-        ("pool", "mtasklite._backends.threads", True),
+        ("_making", "mtasklite._backends.threads", True),
         ("_engine", "mtasklite._messages", False),
         ("_backends.processes", "multiprocess", False),
     } <= seen
@@ -178,13 +178,21 @@ def test_dill_is_imported_when_something_travels_by_value():
 
 
 def test_backend_is_imported_when_it_is_asked_for():
-    """`pool.py` imports the backends in functions only; at its top stands the protocol alone."""
+    """`_making.py` imports the backends in functions only; at its top stand the protocols alone."""
     backends = [found for found in OWN_IMPORTS if found.imported.startswith("mtasklite._backends.")]
     outside = [found for found in backends if not found.importer.startswith("_backends.")]
     at_top = {found.imported for found in outside if not found.is_in_function}
     in_functions = {(found.importer, found.imported) for found in outside if found.is_in_function}
-    assert at_top == {"mtasklite._backends.base"}
-    assert in_functions == {("pool", f"mtasklite._backends.{name}") for name in ("inline", "threads", "processes")}
+    assert at_top == {"mtasklite._backends.base", "mtasklite._backends._adapter"}
+    names = ("inline", "threads", "processes", "_cluster")
+    assert in_functions == {("_making", f"mtasklite._backends.{name}") for name in names}
+
+
+def test_engine_of_a_cluster_is_imported_by_its_own_module_only():
+    """Nobody needs Ray or Dask who does not ask for it: one module for each imports it, and is imported by its name."""
+    importers = {found.importer for found in IMPORTS if found.top in ("ray", "dask", "distributed")}
+    assert importers <= {"_backends.ray", "_backends.dask"}
+    assert not [found for found in OWN_IMPORTS if _own(found.imported) in ("_backends.ray", "_backends.dask")]
 
 
 @pytest.mark.parametrize("heavy", ["tqdm", "numpy", "multiprocess", "multiprocessing", "dill"])

@@ -1,0 +1,66 @@
+"""What `ClusterBackend` asks of an engine that has actors: a module of its name has `make_adapter`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Callable, NamedTuple, Optional, Protocol
+
+Frames = list[Any]
+"""A message: small parts of it as bytes, large ones as buffers; see `_cluster_wire`."""
+
+Answer = tuple[list[Frames], int, float, float]
+"""What a host answers: messages; what its worker is at and since when, as on the status board; and what time it is, by
+the same clock. Clocks of two machines are never compared: only ages are."""
+
+Then = Callable[[Optional[Answer], Optional[BaseException]], None]
+
+Resources = Mapping[str, float]
+
+
+class Death(NamedTuple):
+    """What an engine says of an actor that is gone.
+
+    Attributes:
+        reason: In words.
+        exitcode: As in ``multiprocess.Process.exitcode``; ``None``: not known.
+        is_of_node: Whether the machine was lost, or the engine itself ended the actor: no fault of the worker's.
+    """
+
+    reason: str
+    exitcode: Optional[int] = None
+    is_of_node: bool = False
+
+
+class Adapter(Protocol):
+    """What an engine can do. Nothing but `open`, `capacity` and `close` may block.
+
+    Attributes:
+        name: Of the engine, for errors.
+    """
+
+    name: str
+
+    def open(self) -> None:
+        """Join the cluster that is in use, or start one; nothing if that was done.
+
+        Raises:
+            ValueError: The cluster can place none of the workers.
+        """
+
+    def capacity(self) -> int:
+        """Return how many workers the cluster can have; joins it."""
+
+    def start_actor(self, slot: int, payload: Frames) -> Any:
+        """Start an actor with a `Host`, and return a handle of it; it may be called at once."""
+
+    def call(self, actor: Any, number: int, messages: list[Frames], then: Then) -> None:
+        """Call `Host.exchange`; `then` is called once, from any thread, with the answer or the engine's error."""
+
+    def kill(self, actor: Any) -> None:
+        """End an actor at once; calls that are under way end with an error."""
+
+    def death(self, error: BaseException) -> Death:
+        """Say what a call's error tells of the actor's end."""
+
+    def close(self) -> None:
+        """Leave the cluster, and stop it if it was started by `open`; nothing if that was done."""

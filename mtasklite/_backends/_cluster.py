@@ -1,0 +1,268 @@
+"""Workers in the actors of a cluster, for any engine that has actors.
+
+    driver (the caller's thread)                          actor k
+      send ──pickle──> call k ──── the engine ────> Host.exchange ──inbox──> worker thread
+      poll <─unpickle─ arrivals <─ the engine ─── its answer <──────────────────┘
+
+The engine itself is behind an *adapter*: it starts an actor, calls it, kills it. What is said between driver and host
+is ours, and pickled by us. The engine's threads only put the ends of calls into one queue, which `poll` reads.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any, Optional
+
+from mtasklite import _wire
+from mtasklite._backends import _cluster_wire as protocol
+from mtasklite._backends._adapter import Adapter, Death, Frames
+from mtasklite._backends._cluster_wire import to_frames
+from mtasklite._backends._cluster_worker import Arrival, RemoteWorker
+from mtasklite._byvalue import names_in_main
+from mtasklite._interrupts import interrupts_put_off
+from mtasklite._messages import Batch, Event, InitFailed, Receipt
+from mtasklite._output import Output
+from mtasklite._stdio import current_levels
+from mtasklite._window import MAX_BATCH_BYTES
+from mtasklite.constants import ArgumentPassing
+from mtasklite.errors import PoolClosedError
+
+WAIT_SECONDS = 1.0
+"""Waits are cut in pieces of no more: a Ctrl-C that comes in the instant before one begins does not end it."""
+
+SILENCE_SECONDS = 0.020
+"""A worker with which no exchange is under way is listened to again after so long, though nobody waits for it."""
+
+HOLD_ANSWER_SECONDS = 3.0
+"""A late worker that does not answer within this holds the interpreter's lock, and is killed unheard."""
+
+GRACE_SECONDS = 10.0
+"""For the engine to say that an actor is gone that was killed."""
+
+ACTORS_PER_SLOT = 2
+"""A worker that has done all that it may, and is still leaving, and the next."""
+
+
+class ClusterBackend:
+    """Runs workers in actors.
+
+    Args:
+        adapter: The engine.
+        workers: One worker for each slot.
+        argument_type: How an item becomes arguments.
+        task_timeout: Seconds that one item, or a constructor, may run.
+        output: Shows what workers print; ``None``: that goes where it goes.
+    """
+
+    max_ahead_bytes = MAX_BATCH_BYTES
+    max_batch_items: Optional[int] = None
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        workers: Sequence[Any],
+        argument_type: ArgumentPassing,
+        task_timeout: Optional[float],
+        output: Optional[Output] = None,
+    ) -> None:
+        self._adapter = adapter
+        self._workers = workers
+        self._argument_type = argument_type
+        self._task_timeout = task_timeout
+        self._output = output
+        self._arrivals: SimpleQueue[Arrival] = SimpleQueue()
+        self._by_slot: dict[int, RemoteWorker] = {}
+        self._living: set[RemoteWorker] = set()  # all whose actors are not known to be gone
+        self._heard: list[Event] = []  # amid something else, for the next `poll`
+        self._peaks: dict[int, int] = {}
+        self._owner = os.getpid()
+        adapter.open()
+        self._finalize = weakref.finalize(self, _end_all, self._owner, adapter, self._living)
+
+    # ---- starting and sending
+
+    def start(self, slot: int) -> bool:
+        self._check_ours()
+        if len(self._living) >= ACTORS_PER_SLOT * len(self._workers):
+            return False
+        payload, error = self._payload(slot)
+        if error is not None:
+            self._heard.append(InitFailed(slot, error))
+            return True
+        with interrupts_put_off():
+            actor = self._adapter.start_actor(slot, payload)
+            worker = RemoteWorker(slot, actor, self._adapter.call, self._arrivals, self._output)
+            self._by_slot[slot] = worker
+            self._living.add(worker)
+            worker.exchange()
+        return True
+
+    def _payload(self, slot: int) -> tuple[Frames, Optional[Exception]]:
+        """Return what a host is started with, and why the worker could not be pickled."""
+        levels = None if self._output is None else tuple(current_levels())
+        name = f"mtasklite-worker-{slot}"
+        head = (name, self._argument_type.value, self._task_timeout, names_in_main(), levels)
+        message, failures = _wire.Codec().pack(protocol.START, head, [self._workers[slot]])
+        return to_frames(message), failures.get(0)
+
+    def send(self, slot: int, batch: Batch) -> Receipt:
+        return Receipt(*self._by_slot[slot].send(batch.first, batch.items))
+
+    def cancel(self, slot: int) -> None:
+        if os.getpid() == self._owner:
+            self._by_slot[slot].order(protocol.CANCEL)
+
+    def take_back(self, slot: int) -> None:
+        self._by_slot[slot].order(protocol.TAKE_BACK)
+
+    def running(self) -> list[tuple[int, int, float]]:
+        places = [(slot, worker.position) for slot, worker in self._by_slot.items()]
+        return [(slot, *place) for slot, place in places if place is not None]
+
+    def peaks(self) -> list[tuple[int, int]]:
+        return list(self._peaks.items())
+
+    # ---- listening
+
+    def poll(self, seconds: Optional[float]) -> list[Event]:
+        __tracebackhide__ = True
+        self._check_ours()
+        events, self._heard = self._heard, []
+        n_living = len(self._living)
+        end = math.inf if seconds is None else time.monotonic() + seconds
+        self._listen(is_waiting=end > time.monotonic())
+        while True:
+            self._hear(events, 0.0 if events else end - time.monotonic())
+            self._end_late_leavers(events)
+            if events or len(self._living) != n_living or time.monotonic() >= end:
+                return events
+            self._listen(is_waiting=True)
+
+    def _check_ours(self) -> None:
+        if os.getpid() != self._owner:
+            raise PoolClosedError("this pool belongs to the process that this one was forked from: make a new one here")
+        if not self._finalize.alive:
+            raise PoolClosedError("this pool was ended, or the interpreter is exiting")
+
+    def _listen(self, is_waiting: bool) -> None:
+        """Begin an exchange with each worker that has none.
+
+        If nobody waits, what is about to be sent will begin them, but for those that were not heard for a while.
+        """
+        now = time.monotonic()
+        for worker in self._living:
+            if not worker.is_pending and (is_waiting or now - worker.heard_at >= SILENCE_SECONDS):
+                worker.exchange()
+
+    def _hear(self, events: list[Event], seconds: float) -> None:
+        """Take in what has arrived; if nothing has, wait for it."""
+        __tracebackhide__ = True
+        if self._arrivals.empty() and seconds > 0:
+            try:
+                arrival = self._arrivals.get(timeout=min(seconds, WAIT_SECONDS))
+            except Empty:
+                return
+            self._take_in(arrival, events)
+        for _ in range(self._arrivals.qsize()):
+            self._take_in(self._arrivals.get_nowait(), events)
+
+    def _take_in(self, arrival: Arrival, events: list[Event]) -> None:
+        worker = arrival.worker
+        error = worker.take_in(arrival, events)
+        if error is not None:
+            worker.end(self._adapter.death(error), events)
+            self._kill(worker)
+            self._living.discard(worker)
+        if worker.is_over:
+            self._bury(worker)
+
+    def _bury(self, worker: RemoteWorker) -> None:
+        """Let nothing more be asked of a worker whose story is told."""
+        self._peaks[worker.slot] = max(self._peaks.get(worker.slot, 0), worker.peak_bytes)
+        if self._by_slot.get(worker.slot) is worker:
+            del self._by_slot[worker.slot]
+        self._kill(worker)
+
+    def _kill(self, worker: RemoteWorker) -> None:
+        if not worker.is_killed:
+            worker.is_killed = True
+            if not worker.is_pending:
+                worker.exchange()  # its end will say that the actor is gone
+            self._adapter.kill(worker.actor)
+
+    # ---- the end
+
+    def kill(self, slot: int, number: int) -> bool:
+        self._hear(self._heard, 0.0)
+        worker = self._by_slot.get(slot)
+        place = worker.position if worker is not None else None
+        if worker is None or place is None or place[0] != number:
+            return False
+        worker.order(protocol.HOLD, number)
+        end = time.monotonic() + HOLD_ANSWER_SECONDS
+        while worker.is_held is None and not worker.is_over and time.monotonic() < end:
+            self._hear(self._heard, end - time.monotonic())
+        if worker.is_over or worker.is_held is False:
+            return False
+        worker.end_late(number, self._task_timeout, self._heard)
+        self._bury(worker)
+        return True
+
+    def retire(self, slot: int) -> None:
+        worker = self._by_slot.pop(slot)
+        worker.is_leaving = True
+        if worker.may_be_asked_to_leave:
+            worker.order(protocol.STOP)
+        else:
+            worker.end(Death("it was not needed"), [])
+            self._kill(worker)
+
+    def _end_late_leavers(self, events: list[Event]) -> None:
+        limit = self._task_timeout
+        if limit is None:
+            return
+        for worker in [worker for worker in self._living if worker.is_late_to_leave(limit)]:
+            worker.end_late((worker.position or (0, 0.0))[0], limit, events)
+            self._bury(worker)
+
+    def close(self, seconds: Optional[float]) -> list[Event]:
+        if os.getpid() != self._owner:
+            return []  # a copy in a forked child: the workers are not its own
+        events: list[Event] = []
+        for slot in list(self._by_slot):
+            self.retire(slot)
+        end = math.inf if seconds is None else time.monotonic() + seconds
+        while not all(worker.is_over for worker in self._living) and time.monotonic() < end:
+            events += self.poll(min(WAIT_SECONDS, end - time.monotonic(), self._task_timeout or math.inf))
+        self.terminate()
+        return events
+
+    def terminate(self) -> None:
+        if os.getpid() != self._owner or not self._finalize.alive:
+            return
+        with interrupts_put_off():
+            for worker in self._living:
+                worker.end(Death("it was terminated"), [])
+                self._kill(worker)
+            end = time.monotonic() + GRACE_SECONDS
+            while self._living and time.monotonic() < end:
+                self._hear([], end - time.monotonic())
+            self._finalize()
+        self._by_slot.clear()
+
+
+def _end_all(owner: int, adapter: Adapter, living: set[RemoteWorker]) -> None:
+    """End what is left of a backend that is closed, or was dropped without that."""
+    if os.getpid() != owner:
+        return
+    for worker in living:
+        with suppress(Exception):
+            adapter.kill(worker.actor)
+    living.clear()
+    adapter.close()

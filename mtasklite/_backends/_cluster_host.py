@@ -1,0 +1,297 @@
+"""What lives in an actor of a cluster: one worker, and what is said for it.
+
+    driver ──exchange(n, messages)──> engine's thread ──inbox──> worker thread: unpickle, call, pickle
+           <── what it has to say ─── engine's thread <──────────────────┘
+
+The worker has a thread of its own, so the actor can be spoken to however busy it is. There is one method,
+`Host.exchange`: it takes messages, and answers as soon as there is something to say, or when the next exchange comes.
+So the driver has always one exchange pending, and a batch costs one call. A third thread, the *attendant*, sends what
+has lain for a while, and says which item lasts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Optional
+
+from mtasklite import _wire
+from mtasklite._backends import _cluster_wire as protocol
+from mtasklite._backends._adapter import Answer, Frames
+from mtasklite._backends._cluster_wire import joined, pack, to_frames
+from mtasklite._backends._memory import own_peak
+from mtasklite._inbox import Inbox
+from mtasklite._messages import LEAVING, NOWHERE, UNPACKING
+from mtasklite._status import AT, SINCE, hold, new_board, note_start
+from mtasklite._stdio import Levels
+from mtasklite._worker import FLUSH_SECONDS, Finished, WorkerLoop, hire, how_it_raised
+from mtasklite.constants import ArgumentPassing
+
+HEARTBEAT_SECONDS = 10.0
+"""An exchange that has nothing to say is answered after so long."""
+
+LASTING_SECONDS = 0.050
+"""What a worker is at is said when it has lasted so long."""
+
+IDLE_CHECKS = 10
+
+IMPORT_SECONDS = 60.0
+"""Beyond `task_timeout`, for a worker to be unpickled: that imports what it needs, which is no task's time."""
+
+
+class Host:
+    """One worker in an actor.
+
+    Args:
+        frames: The worker, and what it is to go by; see `ClusterBackend`.
+    """
+
+    def __init__(self, frames: Frames) -> None:
+        self._payload: Optional[Frames] = frames
+        self._codec = _wire.Codec()
+        self._board = new_board()
+        self._inbox = Inbox()
+        self._loop: Optional[WorkerLoop] = None
+        self._printing: Any = None
+        self._task_timeout: Optional[float] = None
+        self._taking_in = threading.Lock()
+        self._early: dict[int, list[Frames]] = {}  # messages of exchanges that overtook others
+        self._changed = threading.Condition()
+        self._number = -1  # of the exchange that is to be answered
+        self._events: list[Frames] = [pack(self._codec, protocol.HELLO)]
+        self._told = (NOWHERE, 0.0)  # what it was last said to be at, and since when
+        self._has_left = False
+        self._stirred = threading.Event()
+
+    # ---- the exchange
+
+    def exchange(self, number: int, messages: list[Frames]) -> Answer:
+        """Take in messages, and answer as soon as there is something to say, or the next exchange has come.
+
+        Args:
+            number: Of the exchange: they are taken in the order of their numbers, from 0 on.
+            messages: As `_cluster_wire` has them.
+        """
+        self._deliver(number, messages)
+        end = time.monotonic() + HEARTBEAT_SECONDS
+        with self._changed:
+            while True:
+                answer = self._answer(number, is_due=time.monotonic() >= end)
+                if answer is not None:
+                    return answer
+                self._changed.wait(end - time.monotonic())
+
+    def _deliver(self, number: int, messages: list[Frames]) -> None:
+        with self._taking_in:
+            self._early[number] = messages
+            while self._number + 1 in self._early:
+                for frames in self._early.pop(self._number + 1):
+                    self._take_in(joined(frames))
+                with self._changed:
+                    self._number += 1
+                    self._notify()
+
+    def _notify(self) -> None:
+        self._changed.notify_all()
+
+    def _answer(self, number: int, is_due: bool = False) -> Optional[Answer]:
+        """Return what is to be answered now, if anything."""
+        events: list[Frames] = []
+        at, since = int(self._board[AT]), self._board[SINCE]
+        if number > self._number:
+            return None  # it overtook another
+        if number == self._number:
+            if not self._events and not self._lasts and not is_due:
+                return None
+            events, self._events = self._events, []
+            self._told = (at, since)
+            self._notify()  # whoever waits for what was printed to be taken
+        return events, at, since, time.monotonic()
+
+    @property
+    def _lasts(self) -> bool:
+        """Whether the worker is for long at something that was not said."""
+        at, since = int(self._board[AT]), self._board[SINCE]
+        counts = at < NOWHERE or (at > NOWHERE and self._task_timeout is not None)
+        return counts and (at, since) != self._told and time.monotonic() - since >= LASTING_SECONDS
+
+    def _take_in(self, message: _wire.Arrived) -> None:
+        tag = _wire.tag_of(message)
+        if tag == protocol.BATCH:
+            self._inbox.put(message)
+        elif tag == protocol.TAKE_BACK:
+            self._tell(protocol.RETURNED, self._inbox.take_back(self._board))
+        elif tag == protocol.CANCEL:
+            self._inbox.cancel()
+        elif tag == protocol.STOP:
+            self._inbox.stop()
+        elif tag == protocol.HOLD:
+            self._hold(_wire.unpack(message)[0])
+        elif tag == protocol.START:
+            threading.Thread(target=self._main, name="mtasklite-worker", daemon=True).start()
+            threading.Thread(target=self._attend, name="mtasklite-attendant", daemon=True).start()
+        self._stirred.set()
+
+    def _hold(self, number: int) -> None:
+        """Keep the worker from beginning anything else if it is at this item, for it is to be killed."""
+        is_held = hold(self._board, number)
+        if is_held and self._loop is not None:
+            self._loop.flush()  # what it has finished stands
+        self._tell(protocol.HELD, is_held)
+
+    # ---- what is said
+
+    def _tell(self, tag: bytes, head: Any = None) -> None:
+        self._put(pack(self._codec, tag, head))
+
+    def _put(self, *messages: Frames) -> None:
+        with self._changed:
+            while self._printing is not None:
+                pieces = self._printing.take()
+                if not pieces:
+                    break
+                self._events.append(pack(self._codec, protocol.PRINTED, pieces))
+            self._events += messages
+            self._notify()
+
+    def _send_printed(self) -> None:
+        """Send what was printed, and wait until it was taken, so that nothing gathers here."""
+        self._put()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._events or self._has_left)
+
+    def _send_finished(self, finished: Finished) -> None:
+        values = finished.values
+        packed = {offset: self._codec.pack_error(error) for offset, error in finished.failures.items()}
+        head = (finished.first, finished.busy_seconds, finished.ended_at, packed)
+        message, unsendable = self._codec.pack(protocol.RUN, head, values)
+        if unsendable:
+            packed.update({offset: self._codec.pack_error(error) for offset, error in unsendable.items()})
+            values = [None if offset in unsendable else value for offset, value in enumerate(values)]
+            message, _ = self._codec.pack(protocol.RUN, head, values)
+        self._put(to_frames(message))
+
+    # ---- the attendant
+
+    def _attend(self) -> None:
+        n_idle_checks = 0
+        while not self._has_left:
+            is_idle = self._board[AT] == NOWHERE and self._inbox.empty()
+            n_idle_checks = n_idle_checks + 1 if is_idle else 0
+            if n_idle_checks < IDLE_CHECKS:
+                time.sleep(FLUSH_SECONDS)
+            else:
+                self._stirred.wait()
+                self._stirred.clear()
+                n_idle_checks = 0
+            loop = self._loop
+            if loop is not None:
+                loop.flush_if_old()
+            if self._lasts:
+                with self._changed:
+                    self._notify()
+
+    # ---- the worker
+
+    def _main(self) -> None:
+        stack = ExitStack()
+        is_dying = False
+        try:
+            self._serve(stack)
+            note_start(self._board, LEAVING)
+        except BaseException as error:  # a task may raise what is no error: SystemExit, KeyboardInterrupt
+            is_dying = True
+            packed = self._codec.pack_error(error)
+            self._tell(protocol.DYING, (int(self._board[AT]), how_it_raised(error), packed.traceback))
+        farewell = None
+        try:
+            stack.close()
+        except BaseException as error:
+            farewell = self._codec.pack_error(error)
+        if not is_dying:
+            self._board[AT] = NOWHERE
+        if self._printing is not None:
+            self._printing.finish()
+        self._has_left = True
+        self._tell(protocol.LEFT, (farewell, own_peak()))
+        self._stirred.set()
+
+    def _serve(self, stack: ExitStack) -> None:
+        try:
+            worker, argument_type = self._unpack_worker()
+            call = hire(worker, argument_type, stack, self._board)
+        except Exception as error:
+            self._tell(protocol.INIT_FAILED, self._codec.pack_error(error))
+            return
+        del worker
+        self._board[AT] = NOWHERE
+        self._loop = WorkerLoop(call, self._inbox, self._board, self._send_finished, self._task_timeout)
+        self._loop.serve(lambda: self._tell(protocol.READY, time.monotonic()), _wire.unpack)
+
+    def _unpack_worker(self) -> tuple[Any, ArgumentPassing]:
+        note_start(self._board, UNPACKING, IMPORT_SECONDS)
+        payload, self._payload = self._payload or [], None
+        (name, argument_type, self._task_timeout, names, levels), (worker,), failures = _wire.unpack(joined(payload))
+        self._codec = _wire.Codec(names)
+        if levels is not None:
+            self._take_over_output(Levels(*levels), name)
+        if failures:
+            raise failures[0]
+        return worker, ArgumentPassing(argument_type)
+
+    def _take_over_output(self, levels: Levels, name: str) -> None:
+        from mtasklite._backends._process_output import Printing, Senders
+
+        self._printing = Printing(self._send_printed, Senders(), self._time_stopped)
+        self._printing.start(levels, name)
+
+    @contextmanager
+    def _time_stopped(self) -> Iterator[None]:
+        """Let the time not count that the task waits until the driver takes what it prints."""
+        if self._task_timeout is None:
+            yield
+            return
+        since, started_at = self._board[SINCE], time.monotonic()
+        self._board[SINCE] = math.inf
+        try:
+            yield
+        finally:
+            self._board[SINCE] = since + time.monotonic() - started_at
+
+
+class AsyncHost(Host):
+    """A host for engines whose actors must not block: `exchange` is a coroutine."""
+
+    def __init__(self, frames: Frames) -> None:
+        super().__init__(frames)
+        self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = set()
+
+    async def exchange(self, number: int, messages: list[Frames]) -> Answer:  # type: ignore[override]
+        """Take in messages, and answer as soon as there is something to say, or the next exchange has come."""
+        self._deliver(number, messages)
+        end = time.monotonic() + HEARTBEAT_SECONDS
+        event_loop = asyncio.get_running_loop()
+        while True:
+            waiter = (event_loop, event_loop.create_future())
+            with self._changed:
+                answer = self._answer(number, is_due=time.monotonic() >= end)
+                if answer is not None:
+                    return answer
+                self._waiting.add(waiter)
+            await asyncio.wait([waiter[1]], timeout=max(0.0, end - time.monotonic()))
+            with self._changed:
+                self._waiting.discard(waiter)
+
+    def _notify(self) -> None:
+        super()._notify()
+        for event_loop, future in self._waiting:
+            event_loop.call_soon_threadsafe(_wake, future)
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,58 @@
+"""What driver and host of a cluster say to each other: the tags of messages, and messages as what an engine carries.
+
+A message travels as a list of *frames*: small parts of it as bytes, large ones as buffers, which an engine moves
+without copying them into its own pickle. Where they arrive they are joined once, into memory that can be written.
+"""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any, Optional, Union
+
+from mtasklite import _wire
+from mtasklite._backends._adapter import Frames
+
+# Tags of messages to a host ...
+START, BATCH, TAKE_BACK, CANCEL, HOLD, STOP = b"G", b"B", b"T", b"C", b"O", b"S"
+# ... and from it.
+HELLO, READY, INIT_FAILED, RUN, RETURNED, HELD, DYING, LEFT, PRINTED = (
+    *(b"H", b"Y", b"F", b"R", b"K"),
+    *(b"E", b"D", b"L", b"P"),
+)
+
+LARGE_BYTES = 64 << 10
+"""Frames of fewer bytes are copied into the engine's own pickle: that costs less than to keep them apart."""
+
+
+def to_frames(message: _wire.Message) -> Frames:
+    """Return a message as an engine carries it; its buffers are not copied."""
+    parts = [message] if isinstance(message, bytes) else message.parts
+    return [part if len(part) < LARGE_BYTES else pickle.PickleBuffer(part) for part in map(_plain, parts)]
+
+
+def _plain(part: Any) -> Union[bytes, memoryview]:
+    return part if isinstance(part, bytes) else memoryview(part)
+
+
+def joined(frames: Frames) -> _wire.Arrived:
+    """Return a message that has arrived, in one piece; where it has buffers, in memory of its own."""
+    if len(frames) == 1:
+        return memoryview(frames[0])
+    whole = bytearray(size_of(frames))
+    view = memoryview(whole)
+    start = 0
+    for frame in frames:
+        part = memoryview(frame).cast("B")
+        view[start : start + part.nbytes] = part
+        start += part.nbytes
+    return view
+
+
+def size_of(frames: Frames) -> int:
+    """Return a message's size in bytes."""
+    return sum(memoryview(frame).nbytes for frame in frames)
+
+
+def pack(codec: _wire.Codec, tag: bytes, head: Any = None, values: Optional[list[Any]] = None) -> Frames:
+    """Pack a message whose values can surely be pickled, or that has none."""
+    return to_frames(codec.pack(tag, head, values or [])[0])

@@ -1,0 +1,257 @@
+"""One worker in a cluster's actor, as the driver sees it: what it was told, what it has said, how it ended."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, Callable, NamedTuple, Optional
+
+from mtasklite import _wire
+from mtasklite._backends import _cluster_wire as protocol
+from mtasklite._backends._adapter import Answer, Death, Frames
+from mtasklite._backends._cluster_wire import joined, pack, size_of, to_frames
+from mtasklite._faults import death_in_making_error, late_exit_error, late_init_error
+from mtasklite._messages import (
+    CONSTRUCTING,
+    LEAVING,
+    NOWHERE,
+    SOMEWHERE,
+    UNPACKING,
+    Event,
+    ExitFailed,
+    InitFailed,
+    Lost,
+    Ready,
+    Returned,
+    Run,
+)
+from mtasklite._output import Output
+
+
+class Arrival(NamedTuple):
+    """The end of an exchange.
+
+    Attributes:
+        worker: Whose.
+        number: Of the exchange.
+        answer: What the host said.
+        error: Why there is no answer: the actor is gone.
+        at: When it came, by `time.monotonic`.
+    """
+
+    worker: RemoteWorker
+    number: int
+    answer: Optional[Answer]
+    error: Optional[BaseException]
+    at: float
+
+
+class RemoteWorker:
+    """One worker, and the exchanges with its host.
+
+    Args:
+        slot: Its place in the list of workers.
+        actor: The engine's handle of its actor.
+        call: Starts an exchange.
+        arrivals: Where the ends of exchanges are put, from any thread.
+        output: Shows what it prints; ``None``: it is not asked for that.
+
+    Attributes:
+        is_leaving: Whether its end is expected, and its outcomes do not matter.
+        is_over: Whether all was said that there is to say of it.
+        is_killed: Whether its actor was told to end.
+        is_held: What it answered when it was to be held; ``None``: nothing yet.
+        peak_bytes: The most memory that it is known to have had.
+        heard_at: When it last said anything, or was given something to do.
+    """
+
+    def __init__(
+        self, slot: int, actor: Any, call: Callable[..., None], arrivals: SimpleQueue[Arrival], output: Optional[Output]
+    ) -> None:
+        self.slot = slot
+        self.actor = actor
+        self._call = call
+        self._arrivals = arrivals
+        self._output = output
+        self._codec = _wire.Codec()  # its `__main__` is not ours: what is defined there goes by value
+        self._n_begun = 0
+        self._n_ended = 0
+        self._early: dict[int, Arrival] = {}  # that overtook others
+        self._open: deque[range] = deque()  # sequence numbers of what it was sent and has not answered
+        self._at, self._since = NOWHERE, 0.0
+        self._has_greeted = False
+        self._is_up = False
+        self.is_leaving = False
+        self.is_over = False
+        self.is_killed = False
+        self.is_held: Optional[bool] = None
+        self._init_error: Optional[BaseException] = None
+        self._exit_error: Optional[BaseException] = None
+        self._last_words: Optional[tuple[int, str, str]] = None  # where it was, reason, traceback
+        self.peak_bytes = 0
+        self.heard_at = time.monotonic()
+
+    # ---- what is said to it
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether an exchange is under way."""
+        return self._n_ended < self._n_begun
+
+    def exchange(self, *messages: Frames) -> None:
+        """Say something, or nothing, and listen."""
+        number = self._n_begun
+        self._n_begun += 1
+        self._call(self.actor, number, list(messages), partial(self._on_end, number))
+
+    def _on_end(self, number: int, answer: Optional[Answer], error: Optional[BaseException]) -> None:
+        self._arrivals.put(Arrival(self, number, answer, error, time.monotonic()))
+
+    def send(self, first: int, items: list[Any]) -> tuple[int, dict[int, Exception]]:
+        """Send a batch; return its size in bytes, and by offset the errors of items that could not be pickled."""
+        message, failures = self._codec.pack(protocol.BATCH, first, items)
+        if not self._open:
+            self.heard_at = time.monotonic()
+        self._open.append(range(first, first + len(items)))
+        self.exchange(to_frames(message))
+        return len(message), failures
+
+    def order(self, tag: bytes, head: Any = None) -> None:
+        """Tell it something; see `_cluster_wire`."""
+        if tag == protocol.CANCEL:
+            self._open.clear()
+        self.is_held = None
+        self.exchange(pack(self._codec, tag, head))
+
+    # ---- what it is at
+
+    @property
+    def may_be_asked_to_leave(self) -> bool:
+        """Whether there is anything to leave: its actor is up, and was told to make it."""
+        return self._has_greeted
+
+    @property
+    def position(self) -> Optional[tuple[int, float]]:
+        """What it is at, as far as is known, and since when; ``None``: nothing that takes time."""
+        if not self._has_greeted or self.is_over:
+            return None
+        if self._at < NOWHERE or (self._open and self._at in self._open[0]):
+            return self._at, self._since
+        if not self._is_up:
+            return CONSTRUCTING, self.heard_at
+        return (self._open[0].start, self.heard_at) if self._open else None
+
+    def is_late_to_leave(self, limit: Optional[float]) -> bool:
+        """Whether it is told to leave, and has been at one thing for longer than this."""
+        place = self.position if self.is_leaving else None
+        return limit is not None and place is not None and time.monotonic() - place[1] >= limit
+
+    # ---- what it says
+
+    def take_in(self, arrival: Arrival, events: list[Event]) -> Optional[BaseException]:
+        """Add to the events what it has said; return the error that says that its actor is gone."""
+        self._early[arrival.number] = arrival
+        while self._n_ended in self._early:
+            arrival = self._early.pop(self._n_ended)
+            self._n_ended += 1
+            if arrival.answer is None:
+                return arrival.error
+            self._understand_all(arrival.answer, arrival.at, events)
+        return None
+
+    def _understand_all(self, answer: Answer, arrived_at: float, events: list[Event]) -> None:
+        messages, at, since, now = answer
+        self.heard_at = arrived_at
+        self._at, self._since = at, since + arrived_at - now
+        for frames in messages:
+            message = joined(frames)
+            if not self.is_over:
+                self._understand(message, size_of(frames), arrived_at - now, events)
+
+    def _understand(self, message: _wire.Arrived, n_bytes: int, clock_offset: float, events: list[Event]) -> None:
+        tag = _wire.tag_of(message)
+        if self.is_leaving and tag in (protocol.RUN, protocol.RETURNED):
+            return
+        head, values, failures = _wire.unpack(message)
+        if tag == protocol.RUN:
+            first, busy_seconds, ended_at, packed = head
+            failures.update({offset: _wire.unpack_error(error) for offset, error in packed.items()})
+            self._note_answered(first + len(values))
+            events.append(Run(self.slot, first, values, failures, busy_seconds, n_bytes, ended_at + clock_offset))
+        elif tag == protocol.HELLO:
+            self._has_greeted = True
+            if not self.is_leaving:
+                self.order(protocol.START)
+        elif tag == protocol.READY:
+            self._is_up = True
+            self._open.clear()
+            if not self.is_leaving:
+                events.append(Ready(self.slot, head + clock_offset))
+        elif tag == protocol.RETURNED:
+            events.append(self._returned(*head))
+        elif tag == protocol.HELD:
+            self.is_held = head
+        elif tag == protocol.PRINTED:
+            if self._output is not None:
+                self._output.show(self.slot, head)
+        elif tag == protocol.INIT_FAILED:
+            self._init_error = _wire.unpack_error(head)
+        elif tag == protocol.DYING:
+            self._last_words = head
+        elif tag == protocol.LEFT:
+            farewell, self.peak_bytes = head
+            if farewell is not None:
+                self._exit_error = _wire.unpack_error(farewell)
+            self.end(Death("it left"), events)
+
+    def _returned(self, n_batches: int, first: int) -> Returned:
+        for _ in range(min(n_batches, len(self._open))):
+            self._open.pop()
+        if self._open and first in self._open[0]:
+            self._open[0] = range(self._open[0].start, first)
+            self._note_answered(self._open[0].start)
+        return Returned(self.slot, n_batches, first)
+
+    def _note_answered(self, end: int) -> None:
+        if self._open:
+            self._open[0] = range(end, self._open[0].stop)
+            if not self._open[0]:
+                self._open.popleft()
+
+    # ---- its end
+
+    def end(self, death: Death, events: list[Event]) -> None:
+        """Add to the events how it ended; nothing that it says counts any more."""
+        if self.is_over:
+            return
+        self.is_over = True
+        if self._exit_error is not None:
+            events.append(ExitFailed(self.slot, self._exit_error))
+        reason, traceback, current = death.reason, None, SOMEWHERE if self._open else NOWHERE
+        if self._last_words is not None:
+            current, reason, traceback = self._last_words
+        is_blameless = death.is_of_node and self._last_words is None
+        if self._init_error is not None:
+            events.append(InitFailed(self.slot, self._init_error))
+        elif self.is_leaving:
+            return
+        elif self._is_up or is_blameless:
+            events.append(Lost(self.slot, current, death.exitcode, reason, traceback))
+        else:
+            error = death_in_making_error(self.slot, reason, death.exitcode, traceback)
+            events.append(InitFailed(self.slot, error))
+
+    def end_late(self, number: int, limit: Optional[float], events: list[Event]) -> None:
+        """Add to the events that it was ended for being late with this."""
+        if number == LEAVING:
+            self._exit_error = late_exit_error(self.slot, limit)
+        elif number == CONSTRUCTING or (number == UNPACKING and not self._is_up):
+            self._init_error = late_init_error(self.slot, limit)
+        elif not self.is_leaving:
+            self.is_over = True
+            # One that did not even answer may be at any of what it holds.
+            events.append(Lost(self.slot, number if self.is_held else SOMEWHERE, None, "it was killed"))
+            return
+        self.end(Death("it was killed"), events)
