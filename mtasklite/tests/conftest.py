@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import threading
 import time
@@ -14,11 +15,16 @@ import psutil
 import pytest
 
 from mtasklite.tests import workers
-from mtasklite.tests.run_all_unittests import N_ELEM_VARIABLE
+from mtasklite.tests.clusters.left_out import LEFT_OUT
+from mtasklite.tests.run_all_unittests import BACKEND_VARIABLE, N_ELEM_VARIABLE
 
 LEAVE_SECONDS = 5.0
 """How long what a test leaves may take to go away before the test fails."""
 
+CLUSTER = os.environ.get(BACKEND_VARIABLE)
+"""The cluster's engine that the tests run on; ``None``: none."""
+
+CLUSTER_FIXTURES = {"pool_kwargs", "parallel_kwargs", "process_kwargs"}
 
 SLOW_FILES = (
     "docs",
@@ -53,10 +59,39 @@ FAULT_FILES = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as slow what the quick run on the other Pythons leaves out."""
+    if CLUSTER is not None:
+        _choose_for_cluster(items)
     for item in items:
         is_slow = any(part in item.nodeid for part in SLOW)
         if is_slow or (item.path.stem[len("test_") :] in FAULT_FILES and "spawn" in item.nodeid):
             item.add_marker(pytest.mark.slow)
+
+
+def _choose_for_cluster(items: list[pytest.Item]) -> None:
+    """Leave only what runs on a cluster: its own tests, and those whose pools a fixture chooses."""
+    items[:] = [
+        item
+        for item in items
+        if "clusters" in item.path.parts or CLUSTER_FIXTURES & set(getattr(item, "fixturenames", ()))
+    ]
+    for item in items:
+        name = item.nodeid.partition("::")[2]
+        for part, reason in LEFT_OUT.items():
+            if name.startswith(part):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session", autouse=CLUSTER is not None)
+def cluster():
+    """The cluster that the tests run on, as its module in `clusters` has it."""
+    module = importlib.import_module(f"mtasklite.tests.clusters.{CLUSTER}_cluster")
+    module.start()
+    yield module
+    module.stop()
+
+
+def _ways(ways: dict[str, dict[str, object]]) -> dict[str, dict[str, object]]:
+    return ways if CLUSTER is None else {CLUSTER: {"n_jobs": 2, "backend": CLUSTER}}
 
 
 @pytest.fixture
@@ -65,22 +100,22 @@ def n_elem() -> int:
     return int(os.environ.get(N_ELEM_VARIABLE, "10"))
 
 
-@pytest.fixture(params=list(workers.ALL))
+@pytest.fixture(params=list(_ways(workers.ALL)))
 def pool_kwargs(request):
     """Arguments that choose where a pool works."""
-    return dict(workers.ALL[request.param])
+    return dict(_ways(workers.ALL)[request.param])
 
 
-@pytest.fixture(params=list(workers.PARALLEL))
+@pytest.fixture(params=list(_ways(workers.PARALLEL)))
 def parallel_kwargs(request):
     """As `pool_kwargs`, where there are two workers."""
-    return dict(workers.PARALLEL[request.param])
+    return dict(_ways(workers.PARALLEL)[request.param])
 
 
-@pytest.fixture(params=list(workers.PROCESSES))
+@pytest.fixture(params=list(_ways(workers.PROCESSES)))
 def process_kwargs(request):
     """As `pool_kwargs`, where there are two processes."""
-    return dict(workers.PROCESSES[request.param])
+    return dict(_ways(workers.PROCESSES)[request.param])
 
 
 @pytest.fixture
@@ -108,13 +143,14 @@ def _helpers_of_multiprocess() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left_behind() -> Iterator[None]:
-    """Fail a test that leaves a process, a thread or a file descriptor."""
-    before = _census()
+def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a process, a thread or a file descriptor; on a cluster, what that knows of."""
+    census = _census if CLUSTER is None else request.getfixturevalue("cluster").left_behind
+    before = census()
     yield
     end = time.monotonic() + LEAVE_SECONDS
     while True:
-        left = _census() - before
+        left = census() - before
         if not left or time.monotonic() > end:
             break
         gc.collect()

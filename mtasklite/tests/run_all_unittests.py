@@ -15,6 +15,11 @@ from mtasklite._cpus import available_cpus
 N_ELEM_VARIABLE = "MTASKLITE_TEST_N_ELEM"
 """The environment variable through which the tests learn of `--n_elem`."""
 
+BACKEND_VARIABLE = "MTASKLITE_TEST_BACKEND"
+"""The environment variable through which the tests learn of `--backend`."""
+
+CLUSTERS = ("ray", "dask")
+
 NEEDED = ("pytest", "pytest_timeout", "xdist", "hypothesis", "psutil", "jupyter_client", "ipykernel", "numpy")
 
 
@@ -23,6 +28,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(description="Run all tests of mtasklite.")
     parser.add_argument(
         "--n_elem", type=int, default=10, help="input items for the tests that run over a matrix (default: 10)"
+    )
+    parser.add_argument(
+        "--backend",
+        choices=CLUSTERS,
+        help="run the tests of the contract on this cluster's engine instead, and its own (default: all others)",
     )
     parser.add_argument(
         "--jobs",
@@ -41,7 +51,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
     os.environ[N_ELEM_VARIABLE] = str(args.n_elem)
     tests = Path(__file__).parent
-    return int(pytest.main(["-c", str(tests / "pytest.ini"), str(tests), "-n", str(args.jobs), *pytest_args]))
+    options = ["-c", str(tests / "pytest.ini"), *pytest_args]
+    if args.backend is not None:
+        os.environ[BACKEND_VARIABLE] = args.backend
+        chosen = [tests / "test_contract.py", *sorted((tests / "clusters").glob(f"test_{args.backend}*.py"))]
+        return int(pytest.main([*map(str, chosen), "-n", "0", *options]))
+    exitcode = int(pytest.main([str(tests), "--ignore", str(tests / "clusters"), "-n", str(args.jobs), *options]))
+    print("left out: the same on clusters, which `--backend ray` and `--backend dask` run where these are installed")
+    return exitcode
 
 
 if __name__ == "__main__":
