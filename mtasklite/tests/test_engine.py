@@ -6,7 +6,7 @@ import pytest
 
 from mtasklite._batching import MAX_BATCH_ITEMS
 from mtasklite._engine import MAX_IDLE_DEATHS
-from mtasklite._messages import CONSTRUCTING, NOWHERE, UNPACKING, FoundLate, Lost, Ready, Receipt, Run
+from mtasklite._messages import CONSTRUCTING, NOWHERE, SOMEWHERE, UNPACKING, FoundLate, Lost, Ready, Receipt, Run
 from mtasklite._window import MAX_BATCH_BYTES, MAX_WINDOW_BYTES
 from mtasklite.errors import DeferredExceptions, TaskTimeoutError, WorkerDiedError, WorkerInitError
 from mtasklite.tests.scripted import Bench, FailedError, done, make_batch
@@ -598,6 +598,45 @@ def test_items_that_had_not_started_run_elsewhere_when_their_worker_died():
         bench.answer(seconds_each=0.001)
     assert resent == [3, 4, 5, 6, 7, 8]
     assert bench.n_read == 9
+
+
+def test_all_that_a_worker_held_fails_when_nobody_knows_where_it_was():
+    """Each item that may have run has one `WorkerDiedError`, which says so and what would run it again."""
+    bench = lose_amid_batch(current=SOMEWHERE)
+    errors = bench.take_all()
+    assert [error.item_index for error in errors] == [2, 3, 4, 5, 6, 7, 8]
+    text = "worker 0 died while it held item 2, which may have run (`retries=1` runs it again): SIGKILL"
+    assert (type(errors[0]), str(errors[0])) == (WorkerDiedError, text)
+    assert bench.finish() == []
+
+
+def test_all_that_a_worker_held_runs_again_with_retries_when_nobody_knows_where_it_was():
+    """With `retries`, each item that may have run is tried once more."""
+    bench = lose_amid_batch(current=SOMEWHERE, retries=1)
+    assert bench.finish() == [done(item) for item in range(2, 9)]
+
+
+def test_worker_that_was_killed_for_being_late_and_told_nothing_costs_all_that_it_held():
+    """The item that it was taken to be at is late, and what else may have run is not run again."""
+    bench = Bench(range(9), n_slots=1, window=100, task_timeout=1.0)
+    warm_up(bench, n_batches=1)
+    bench.supply()
+    bench.engine.on_killed(0, 1)
+    bench.lose(current=SOMEWHERE)
+    late, *others = bench.take_all()
+    assert (type(late), late.item_index) == (TaskTimeoutError, 1)
+    assert {type(error) for error in others} == {WorkerDiedError}
+    assert bench.engine.failures.n_errors == 1 + len(others)
+
+
+def test_idle_worker_of_which_nobody_knows_where_it_was_costs_nothing():
+    """A worker that holds nothing and is lost each time is given up in the end."""
+    bench = Bench(range(2), n_slots=2)
+    for _ in range(MAX_IDLE_DEATHS):
+        assert bench.slots[1].is_live
+        bench.lose(1, current=SOMEWHERE)
+    assert not bench.slots[1].is_live
+    assert bench.engine.failures.n_errors == 0
 
 
 def test_no_item_fails_when_its_worker_died_before_it_started_any():

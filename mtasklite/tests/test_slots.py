@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mtasklite._messages import NOWHERE, Receipt, Run
+from mtasklite._messages import NOWHERE, SOMEWHERE, Receipt, Run
 from mtasklite._slots import Sent, Slot
 from mtasklite.tests.scripted import FailedError, make_batch, make_slot
 
@@ -156,6 +156,22 @@ def test_what_ran_before_a_cut_may_have_run_when_the_worker_dies_at_the_cut(curr
     may_have_run, not_started = slot.split(current)
     assert [number for number, _ in may_have_run] == [48, 49, 50]
     assert not_started == []
+
+
+def test_all_that_a_worker_held_may_have_run_when_nobody_knows_where_it_was():
+    """Of a worker that is lost with its machine, nothing that it had not answered surely did not start."""
+    slot = make_slot(make_batch(10, 3), make_batch(20, 2), is_quick=True)
+    slot.batches[0].receive(make_run(10, 1))
+    assert split_numbers(slot, SOMEWHERE) == ([11, 12, 20, 21], [])
+
+
+def test_what_was_given_back_has_not_run_though_nobody_knows_where_the_worker_was():
+    """What a worker had given back before it was lost is with others already."""
+    slot = make_slot(make_batch(0, 100))
+    slot.is_asked = True
+    slot.take_back(0, 51)
+    slot.batches[0].receive(make_run(0, 48))
+    assert split_numbers(slot, SOMEWHERE) == ([48, 49, 50], [])
 
 
 def test_division_goes_by_the_order_of_work_when_a_retried_item_stands_behind():
