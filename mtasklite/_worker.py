@@ -304,3 +304,12 @@ class WorkerLoop:
 def how_it_raised(error: BaseException) -> str:
     """Return in words that a worker was ended by what it raised."""
     return f"it raised {text_of(error, repr)}"
+
+
+def exitcode_of(error: BaseException) -> int:
+    """Return what a script would exit with that this ends."""
+    if not isinstance(error, SystemExit):
+        return 1
+    if error.code is None:
+        return 0
+    return error.code & 0xFF if isinstance(error.code, int) else 1

@@ -28,7 +28,7 @@ from mtasklite._inbox import Inbox
 from mtasklite._messages import LEAVING, NOWHERE, UNPACKING
 from mtasklite._status import AT, SINCE, hold, new_board, note_start
 from mtasklite._stdio import Levels
-from mtasklite._worker import FLUSH_SECONDS, Finished, WorkerLoop, hire, how_it_raised
+from mtasklite._worker import FLUSH_SECONDS, Finished, WorkerLoop, exitcode_of, hire, how_it_raised
 from mtasklite.constants import ArgumentPassing
 
 HEARTBEAT_SECONDS = 10.0
@@ -205,8 +205,10 @@ class Host:
             note_start(self._board, LEAVING)
         except BaseException as error:  # a task may raise what is no error: SystemExit, KeyboardInterrupt
             is_dying = True
-            packed = self._codec.pack_error(error)
-            self._tell(protocol.DYING, (int(self._board[AT]), how_it_raised(error), packed.traceback))
+            exitcode = exitcode_of(error)
+            reason = f"{how_it_raised(error)}, exit code {exitcode}"
+            traceback = self._codec.pack_error(error).traceback
+            self._tell(protocol.DYING, (int(self._board[AT]), exitcode, reason, traceback))
         farewell = None
         try:
             stack.close()

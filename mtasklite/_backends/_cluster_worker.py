@@ -89,7 +89,7 @@ class RemoteWorker:
         self.is_held: Optional[bool] = None
         self._init_error: Optional[BaseException] = None
         self._exit_error: Optional[BaseException] = None
-        self._last_words: Optional[tuple[int, str, str]] = None  # where it was, reason, traceback
+        self._last_words: Optional[tuple[int, int, str, str]] = None  # where it was, exit code, reason, traceback
         self.peak_bytes = 0
         self.heard_at = time.monotonic()
 
@@ -229,18 +229,19 @@ class RemoteWorker:
         self.is_over = True
         if self._exit_error is not None:
             events.append(ExitFailed(self.slot, self._exit_error))
-        reason, traceback, current = death.reason, None, SOMEWHERE if self._open else NOWHERE
+        current = SOMEWHERE if self._open else NOWHERE
+        exitcode, reason, traceback = death.exitcode, death.reason, None
         if self._last_words is not None:
-            current, reason, traceback = self._last_words
+            current, exitcode, reason, traceback = self._last_words
         is_blameless = death.is_of_node and self._last_words is None
         if self._init_error is not None:
             events.append(InitFailed(self.slot, self._init_error))
         elif self.is_leaving:
             return
         elif self._is_up or is_blameless:
-            events.append(Lost(self.slot, current, death.exitcode, reason, traceback))
+            events.append(Lost(self.slot, current, exitcode, reason, traceback))
         else:
-            error = death_in_making_error(self.slot, reason, death.exitcode, traceback)
+            error = death_in_making_error(self.slot, reason, exitcode, traceback)
             events.append(InitFailed(self.slot, error))
 
     def end_late(self, number: int, limit: Optional[float], events: list[Event]) -> None:

@@ -33,7 +33,7 @@ from mtasklite._inbox import Inbox
 from mtasklite._messages import LEAVING, NOWHERE, UNPACKING
 from mtasklite._status import AT, SINCE, note_start
 from mtasklite._stdio import Levels
-from mtasklite._worker import FLUSH_SECONDS, Finished, WorkerLoop, hire, how_it_raised
+from mtasklite._worker import FLUSH_SECONDS, Finished, WorkerLoop, exitcode_of, hire, how_it_raised
 from mtasklite.constants import ArgumentPassing
 from mtasklite.errors import note_worker_process
 
@@ -168,7 +168,7 @@ class _ProcessWorker:
         except OSError:
             raise  # of the channel: one that a task raises is its item's
         except BaseException as error:  # a task may raise what is no error: SystemExit, KeyboardInterrupt
-            exitcode, is_dying = _exitcode_of(error), True  # the board goes on saying which item that was
+            exitcode, is_dying = exitcode_of(error), True  # the board goes on saying which item that was
             self._tell(DYING, (exitcode, how_it_raised(error), self._codec.pack_error(error).traceback))
         farewell = None
         try:
@@ -307,12 +307,3 @@ class _ProcessWorker:
 
 class _StoppedBeforeHireError(Exception):
     """The worker was told to stop before it was sent what to work with."""
-
-
-def _exitcode_of(error: BaseException) -> int:
-    """Return what a script would exit with that this ends."""
-    if not isinstance(error, SystemExit):
-        return 1
-    if error.code is None:
-        return 0
-    return error.code & 0xFF if isinstance(error.code, int) else 1

@@ -22,6 +22,8 @@ OPTIONS = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
 MAX_CONCURRENCY = 8
 """Exchanges of one actor that may be under way: the one that waits, and those that take its place."""
 
+_RemoteHost = ray.remote(Host)
+
 _lock = threading.Lock()
 _n_users = 0
 _is_ours = False
@@ -88,11 +90,8 @@ class RayAdapter:
     def start_actor(self, slot: int, payload: Frames) -> Any:
         needs = dict(self._resources[slot if len(self._resources) > 1 else 0])
         options: dict[str, Any] = {name: needs.pop(name) for name in OPTIONS if name in needs}
-        return (
-            ray.remote(Host)
-            .options(resources=needs or None, max_concurrency=MAX_CONCURRENCY, max_restarts=0, **options)
-            .remote(payload)
-        )
+        options.update(resources=needs or None, max_concurrency=MAX_CONCURRENCY, max_restarts=0)
+        return _RemoteHost.options(**options).remote(payload)
 
     def call(self, actor: Any, number: int, messages: list[Frames], then: Then) -> None:
         try:

@@ -1,0 +1,305 @@
+"""The backend for clusters, on a cluster within this process: what holds whatever the engine is."""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import time
+
+import pytest
+
+import mtasklite.pool
+from mtasklite import Pool, TaskTimeoutError, WorkerDiedError, WorkerInitError, delayed_init, is_exception
+from mtasklite._backends import _cluster
+from mtasklite.tests import workers
+from mtasklite.tests.local_cluster import ActorGoneError, LocalAdapter
+from mtasklite.tests.workers import wait_until
+
+
+@pytest.fixture
+def adapter(monkeypatch):
+    """The cluster that pools with `backend='ray'` work on here."""
+    adapter = LocalAdapter()
+    monkeypatch.setattr(mtasklite.pool, "make_adapter", lambda engine, needs: adapter)
+    yield adapter
+    assert adapter.n_open == 0
+    assert all(actor.is_gone for actor in adapter.actors)
+
+
+def _pool(worker, n_jobs=2, **kwargs):
+    return Pool(worker, n_jobs, backend="ray", **kwargs)
+
+
+@delayed_init
+class Logging:
+    """Writes down what happens to it."""
+
+    def __init__(self, log):
+        self.log = log
+
+    def __enter__(self):
+        self.log.append("enter")
+
+    def __exit__(self, *exc_info):
+        self.log.append("exit")
+
+    def __call__(self, item):
+        return item
+
+
+def _exit_at_5(item):
+    if item == 5:
+        raise SystemExit(3)
+    return item
+
+
+def _be_stuck_at_3(item):
+    if item == 3:
+        workers.GATE.wait(workers.LIMIT_SECONDS)
+    return item
+
+
+# ---- the work
+
+
+@pytest.mark.parametrize("is_unordered", [False, True])
+def test_results_are_those_of_map(adapter, is_unordered):
+    """A pool on a cluster gives what `map` gives."""
+    results = list(_pool(workers.square, is_unordered=is_unordered)(range(2000)))
+    assert (sorted(results) if is_unordered else results) == [item * item for item in range(2000)]
+
+
+def test_n_jobs_left_out_is_what_the_cluster_can_have(adapter):
+    """Without `n_jobs` there are as many workers as the cluster has places."""
+    adapter.n_places = 3
+    assert (Pool(abs, backend="ray").num_workers, Pool(abs, -2, backend="ray").num_workers) == (3, 2)
+
+
+def test_one_job_is_done_in_the_cluster(adapter):
+    """With one worker, too, the work is not done in the calling thread."""
+    assert threading.get_ident() not in {ident for _, ident in _pool(workers.where, 1)(range(3))}
+
+
+def test_batch_costs_one_call(adapter):
+    """While batches follow one another, an exchange takes one and answers with the outcomes of another."""
+    with _pool(workers.square, 1) as pool:
+        list(pool(range(100)))
+        n_before = pool._crew.backend._by_slot[0]._n_begun
+        n_batches = _count_batches(pool, range(50_000))
+        n_calls = pool._crew.backend._by_slot[0]._n_begun - n_before
+    assert n_calls <= 2 * n_batches + 20
+
+
+def _count_batches(pool, items):
+    backend = pool._crew.backend
+    sent = []
+    send = backend.send
+    backend.send = lambda slot, batch: sent.append(slot) or send(slot, batch)
+    list(pool(items))
+    return len(sent)
+
+
+def test_large_values_come_in_memory_of_their_own(adapter):
+    """A large buffer arrives as the receiver's own: it can be written, and nobody else sees that."""
+    items = [bytearray(1 << 20) for _ in range(3)]
+    results = list(_pool(_mark)(items))
+    assert [(item[0], result[0], len(result)) for item, result in zip(items, results)] == [(0, 1, 1 << 20)] * 3
+
+
+def _mark(item):
+    item[0] = 1
+    return item
+
+
+def test_iteration_that_was_given_up_leaves_its_results_to_nobody(adapter):
+    """What a worker held of an iteration that was given up never reaches the next."""
+    with _pool(workers.square) as pool:
+        for result in pool(range(1000)):
+            if result == 100:
+                break
+        assert list(pool(range(50))) == [item * item for item in range(50)]
+
+
+def test_worker_is_replaced_after_its_tasks(adapter):
+    """With `max_tasks_per_child` each actor is left in good order and a new one takes its place."""
+    log = []
+    assert list(_pool(Logging(_Shared(log)), 1, max_tasks_per_child=2)(range(6))) == list(range(6))
+    assert log == ["enter", "exit"] * len(adapter.actors)
+    assert len(adapter.actors) >= 3
+
+
+class _Shared:
+    """A list that is the same on both sides, for both are in one process."""
+
+    lists: dict[int, list] = {}
+
+    def __init__(self, content):
+        self.lists[id(content)] = content
+        self.key = id(content)
+
+    def append(self, item):
+        self.lists[self.key].append(item)
+
+
+# ---- ends
+
+
+@pytest.mark.parametrize("retries", [0, 5])
+def test_actor_that_is_lost_costs_what_it_held(adapter, retries):
+    """What an actor held when it was lost may have run, so it fails, or is tried again; all others are done."""
+    pool = _pool(workers.square, exception_behavior="ignore", retries=retries, chunk_size=50)
+    results = []
+    for result in pool(range(3000)):
+        results.append(result)
+        if len(results) == 500:
+            adapter.actors[0].end(ActorGoneError("its node died"))
+    failed = [result for result in results if is_exception(result)]
+    assert len(results) == 3000
+    assert {type(error) for error in failed} <= ({WorkerDiedError} if not retries else set())
+    assert all(result == item * item for item, result in enumerate(results) if not is_exception(result))
+    assert len(adapter.actors) >= 3
+
+
+def test_answers_that_overtake_each_other_are_taken_in_their_order(adapter, monkeypatch):
+    """The ends of calls may come in any order; outcomes are where they belong all the same."""
+    delays = random.Random(1)
+
+    def call(actor, number, messages, then):
+        seconds = delays.random() / 100
+        actor.call(number, messages, lambda *end: threading.Timer(seconds, then, end).start())
+
+    monkeypatch.setattr(adapter, "call", call)
+    assert list(_pool(workers.square, 1)(range(300))) == [item * item for item in range(300)]
+
+
+def test_exchanges_that_overtake_each_other_are_taken_in_their_order(adapter, monkeypatch):
+    """Calls may begin in any order; what they bring is taken in as it was said."""
+    delays = random.Random(2)
+
+    def call(actor, number, messages, then):
+        threading.Timer(delays.random() / 100, actor.call, (number, messages, then)).start()
+
+    monkeypatch.setattr(adapter, "call", call)
+    assert list(_pool(workers.square, 1)(range(300))) == [item * item for item in range(300)]
+
+
+def test_task_that_ends_its_worker_costs_its_item_alone(adapter):
+    """A worker that says itself what ends it costs one item, whose error has the exit code."""
+    results = list(_pool(_exit_at_5, exception_behavior="ignore")(range(300)))
+    failed = {index: result for index, result in enumerate(results) if is_exception(result)}
+    assert list(failed) == [5]
+    assert (type(failed[5]), failed[5].exitcode, failed[5].item_index) == (WorkerDiedError, 3, 5)
+
+
+@pytest.mark.usefixtures("gate")
+def test_late_item_costs_itself_alone(adapter):
+    """An item past `task_timeout` has its error; what was behind it is done by the next worker."""
+    results = list(_pool(_be_stuck_at_3, exception_behavior="ignore", task_timeout=0.5)(range(100)))
+    assert [index for index, result in enumerate(results) if is_exception(result)] == [3]
+    assert type(results[3]) is TaskTimeoutError
+
+
+def test_actor_that_does_not_answer_is_late_with_what_it_holds(adapter, monkeypatch):
+    """An actor that holds an item for longer than its time and cannot be spoken to is killed and replaced."""
+    monkeypatch.setattr(_cluster, "HOLD_ANSWER_SECONDS", 0.1)
+    with _pool(workers.square, 1, exception_behavior="ignore", task_timeout=0.3) as pool:
+        assert list(pool([1])) == [1]
+        adapter.actors[0].is_mute = True
+        results = list(pool(range(20)))
+    assert type(results[0]) is TaskTimeoutError
+    assert results[-1] == 19 * 19
+    assert {type(result) for result in results} <= {int, TaskTimeoutError, WorkerDiedError}
+
+
+@pytest.mark.parametrize("reason", ["killed", "node"])
+def test_actor_that_is_lost_before_its_worker_was_made(adapter, monkeypatch, reason):
+    """A machine that is lost then is nobody's fault, and another actor is started; else the constructor is to blame."""
+    start_actor = adapter.start_actor
+
+    def start_once_in_vain(slot, payload):
+        actor = start_actor(slot, payload)
+        if len(adapter.actors) == 1:
+            actor.end()
+            actor.call = lambda number, messages, then: then(None, ActorGoneError(reason))
+        return actor
+
+    monkeypatch.setattr(adapter, "start_actor", start_once_in_vain)
+    if reason == "node":
+        assert list(_pool(workers.square, 1)([1, 2])) == [1, 4]
+    else:
+        with pytest.raises(WorkerInitError, match="killed"):
+            list(_pool(workers.square, 1)([1, 2]))
+
+
+def test_worker_that_cannot_be_sent_leaves_the_work_to_others(adapter):
+    """A worker that cannot be pickled is one that could not be made."""
+    with pytest.warns(RuntimeWarning, match="worker 0 could not be made"):
+        results = list(_pool([threading.Lock().acquire, workers.square], None, exception_behavior="ignore")([1, 2]))
+    assert results == [1, 4]
+
+
+def test_close_does_not_wait_for_an_actor_that_is_not_up(adapter):
+    """A pool whose actors were never heard of ends at once."""
+    started = []
+    start_actor = adapter.start_actor
+
+    def start_mute(slot, payload):
+        actor = start_actor(slot, payload)
+        actor.is_mute = True
+        started.append(actor)
+        return actor
+
+    adapter.start_actor = start_mute
+    started_at = time.monotonic()
+    with _pool(workers.square):
+        assert len(started) == 2
+    assert time.monotonic() - started_at < workers.LIMIT_SECONDS / 2
+
+
+def test_pool_that_is_dropped_leaves_nothing(adapter):
+    """An iteration that nobody holds any more ends its actors."""
+    results = iter(_pool(workers.square)(range(10_000)))
+    assert next(results) == 0
+    del results
+    wait_until(lambda: all(actor.is_gone for actor in adapter.actors))
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "text"),
+    [
+        ({"start_method": "spawn"}, ValueError, r"`start_method` is for processes, and `backend='ray'` was asked for"),
+        ({"use_threads": True}, ValueError, r"`use_threads=True` means"),
+        ({"resources": 3}, TypeError, r"`resources` must be a dict of names and amounts"),
+        ({"resources": {1: 1}}, TypeError, r"`resources` must be a dict of names and amounts"),
+        ({"resources": {"num_gpus": "one"}}, TypeError, r"`resources\['num_gpus'\]` must be a number of at least 0"),
+        ({"resources": {"num_gpus": -1}}, ValueError, r"`resources\['num_gpus'\]` must be a number of at least 0"),
+        ({"resources": [{}]}, ValueError, r"`resources` must be one for all, but got a list of 1"),
+        ({"worker_or_worker_arr": [abs, abs], "n_jobs": None, "resources": [{}]}, ValueError, r"a list of 2, one for"),
+    ],
+    ids=str,
+)
+def test_argument_that_a_cluster_cannot_have_is_an_error(adapter, kwargs, error, text):
+    """What makes no sense on a cluster is refused before anything starts."""
+    with pytest.raises(error, match=text):
+        Pool(**{"worker_or_worker_arr": abs, "n_jobs": 2, "backend": "ray", **kwargs})
+    assert adapter.actors == []
+
+
+def test_resources_without_a_cluster_are_an_error():
+    """`resources` is for clusters only."""
+    with pytest.raises(ValueError, match=r"`resources` is for the backends 'ray', 'dask', and `backend` is None"):
+        Pool(abs, 2, resources={"num_cpus": 1})
+
+
+@pytest.mark.parametrize(("engine", "package"), [("ray", "ray"), ("dask", "distributed")])
+def test_engine_that_is_not_installed_is_one_clear_error(monkeypatch, engine, package):
+    """The error says what to install."""
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"mtasklite._backends.{engine}", raising=False)
+    with pytest.raises(ImportError) as caught:
+        Pool(abs, 2, backend=engine)
+    assert str(caught.value) == f'`backend={engine!r}` needs what is not installed: pip install "mtasklite[{engine}]"'
