@@ -14,7 +14,7 @@ TEST = ["pytest>=7.4", "pytest-timeout>=2.2", "pytest-xdist>=3.5", "hypothesis>=
 PLOT = ["matplotlib>=3.6"]
 TEST += ["jupyter_client>=8", "ipykernel>=6", "nbclient>=0.10", "numpy", "rich", "mypy>=1.8", *PLOT]
 DEV = [*TEST, "pytest-cov>=4.1", "pyright[nodejs]", "ruff>=0.4", "build", "twine", "types-tqdm", "types-psutil"]
-RAY = ["ray[default]>=2.9"]
+RAY = ["ray>=2.9"]
 NOTEBOOKS = ["nbclient>=0.10", "ipykernel>=6", "ipywidgets>=8", "spacy>=3.7", "pqdm>=0.2"]
 DOCS = ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.30", "mkdocs-jupyter>=0.26.3", "ruff>=0.9"]
 

@@ -47,6 +47,10 @@ class Adapter(Protocol):
             ValueError: The cluster can place none of the workers.
         """
 
+    @property
+    def is_joined(self) -> bool:
+        """Whether the cluster that `open` has joined can still be spoken to; other code may have left it."""
+
     def capacity(self) -> int:
         """Return how many workers the cluster can have; joins it."""
 

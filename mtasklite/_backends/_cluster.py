@@ -142,6 +142,8 @@ class ClusterBackend:
             self._end_late_leavers(events)
             if events or len(self._living) != n_living or time.monotonic() >= end:
                 return events
+            if not self._adapter.is_joined:  # or the answers would be waited for that never come
+                raise PoolClosedError(f"the program has left the {self._adapter.name} cluster that this pool is on")
             self._listen(is_waiting=True)
 
     def _check_ours(self) -> None:
@@ -251,7 +253,7 @@ class ClusterBackend:
                 worker.end(Death("it was terminated"), [])
                 self._kill(worker)
             end = time.monotonic() + GRACE_SECONDS
-            while self._living and time.monotonic() < end:
+            while self._living and self._adapter.is_joined and time.monotonic() < end:
                 self._hear([], end - time.monotonic())
             self._finalize()
         self._by_slot.clear()

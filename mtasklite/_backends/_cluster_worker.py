@@ -122,7 +122,8 @@ class RemoteWorker:
         """Tell it something; see `_cluster_wire`."""
         if tag == protocol.CANCEL:
             self._open.clear()
-        self.is_held = None
+        if tag == protocol.HOLD:
+            self.is_held = None
         self.exchange(pack(self._codec, tag, head))
 
     # ---- what it is at

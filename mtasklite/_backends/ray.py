@@ -83,6 +83,10 @@ class RayAdapter:
                 f"`resources` must be what some node of the Ray cluster has, but none has all of this: {needs!r}"
             )
 
+    @property
+    def is_joined(self) -> bool:
+        return bool(ray.is_initialized())
+
     def capacity(self) -> int:
         self.open()
         return max(1, _places_for(self._resources[0]))
@@ -106,11 +110,11 @@ class RayAdapter:
             ray.kill(actor)
 
     def death(self, error: BaseException) -> Death:
-        text = str(error)
-        if isinstance(error, ray.exceptions.ActorUnschedulableError):
-            return Death(_shortened(text), is_of_node=True)
-        is_of_node = bool(re.search(r"[Nn]ode\b.{0,80}\b(died|dead|terminated|lost)\b", text))
-        return Death(_shortened(text), _exitcode_in(text), is_of_node)
+        reason = _shortened(str(error))
+        if "No module named 'mtasklite'" in reason:
+            return Death("mtasklite is not installed where the cluster has placed it: install the same version there")
+        is_of_node = bool(re.search(r"\b[Nn]ode\b.{0,80}\b(died|dead|terminated|lost)\b", reason))
+        return Death(reason, _exitcode_in(reason), is_of_node)
 
     def close(self) -> None:
         if self._leave is not None:

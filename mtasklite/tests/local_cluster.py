@@ -74,6 +74,7 @@ class LocalAdapter:
         self.actors: list[LocalActor] = []
         self.n_open = 0
         self.n_places = n_places
+        self.is_joined = True
 
     def open(self) -> None:
         self.n_open = 1

@@ -10,7 +10,15 @@ import time
 import pytest
 
 import mtasklite.pool
-from mtasklite import Pool, TaskTimeoutError, WorkerDiedError, WorkerInitError, delayed_init, is_exception
+from mtasklite import (
+    Pool,
+    PoolClosedError,
+    TaskTimeoutError,
+    WorkerDiedError,
+    WorkerInitError,
+    delayed_init,
+    is_exception,
+)
 from mtasklite._backends import _cluster
 from mtasklite.tests import workers
 from mtasklite.tests.local_cluster import ActorGoneError, LocalAdapter
@@ -255,6 +263,17 @@ def test_close_does_not_wait_for_an_actor_that_is_not_up(adapter):
     with _pool(workers.square):
         assert len(started) == 2
     assert time.monotonic() - started_at < workers.LIMIT_SECONDS / 2
+
+
+def test_cluster_that_was_left_amid_work_is_an_error(adapter):
+    """When other code has left the cluster, nobody waits for answers that never come."""
+    with _pool(_be_stuck_at_3, 1) as pool:
+        results = pool(range(3))
+        assert next(results) == 0
+        adapter.is_joined = False
+        adapter.actors[0].is_mute = True
+        with pytest.raises(PoolClosedError, match="the program has left the local cluster that this pool is on"):
+            list(results)
 
 
 def test_pool_that_is_dropped_leaves_nothing(adapter):
