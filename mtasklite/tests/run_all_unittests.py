@@ -51,12 +51,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
     os.environ[N_ELEM_VARIABLE] = str(args.n_elem)
     tests = Path(__file__).parent
-    options = ["-c", str(tests / "pytest.ini"), *pytest_args]
+    settings = ["-c", str(tests / "pytest.ini")]
     if args.backend is not None:
         os.environ[BACKEND_VARIABLE] = args.backend
         chosen = [tests / "test_contract.py", *sorted((tests / "clusters").glob(f"test_{args.backend}*.py"))]
-        return int(pytest.main([*map(str, chosen), "-n", "0", *options]))
-    exitcode = int(pytest.main([str(tests), "--ignore", str(tests / "clusters"), "-n", str(args.jobs), *options]))
+        return int(pytest.main([*settings, *map(str, chosen), "-n", "0", *pytest_args]))
+    settings += [str(tests), "--ignore", str(tests / "clusters")]
+    exitcode = int(pytest.main([*settings, "-n", str(args.jobs), *pytest_args]))
     print("left out: the same on clusters, which `--backend ray` and `--backend dask` run where these are installed")
     return exitcode
 

@@ -256,4 +256,23 @@ def test_test_command_runs_all_tests_with_their_settings(pytest_calls):
     """pytest gets the folder of the tests and its settings, and whatever else was written."""
     run_all_unittests.main(["--jobs", "0", "-k", "smoke"])
     folder = Path(run_all_unittests.__file__).parent
-    assert pytest_calls[0][0] == ["-c", str(folder / "pytest.ini"), str(folder), "-n", "0", "-k", "smoke"]
+    settings = ["-c", str(folder / "pytest.ini")]
+    without_clusters = [str(folder), "--ignore", str(folder / "clusters")]
+    assert pytest_calls[0][0] == [*settings, *without_clusters, "-n", "0", "-k", "smoke"]
+
+
+def test_test_command_says_that_clusters_were_left_out(pytest_calls, capsys):
+    """Whoever runs the tests learns which were not run, and how to run them."""
+    run_all_unittests.main([])
+    assert "--backend ray" in capsys.readouterr().out
+
+
+def test_test_command_runs_the_contract_on_a_cluster(pytest_calls, monkeypatch):
+    """With `--backend` the contract and the engine's own tests are run, and learn of it."""
+    monkeypatch.setenv(run_all_unittests.BACKEND_VARIABLE, "of the test")
+    run_all_unittests.main(["--backend", "ray"])
+    folder = Path(run_all_unittests.__file__).parent
+    own = sorted(map(str, (folder / "clusters").glob("test_ray*.py")))
+    assert own
+    assert pytest_calls[0][0][2:] == [str(folder / "test_contract.py"), *own, "-n", "0"]
+    assert os.environ[run_all_unittests.BACKEND_VARIABLE] == "ray"
