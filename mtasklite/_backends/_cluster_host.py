@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -38,6 +39,10 @@ LASTING_SECONDS = 0.050
 """What a worker is at is said when it has lasted so long."""
 
 IDLE_CHECKS = 10
+
+SWITCH_SECONDS = 0.0005
+"""A task that computes lets the interpreter go so soon for the threads that speak with the driver; by default it keeps
+them waiting for 5 ms, several times for each batch."""
 
 IMPORT_SECONDS = 60.0
 """Beyond `task_timeout`, for a worker to be unpickled: that imports what it needs, which is no task's time."""
@@ -132,6 +137,7 @@ class Host:
         elif tag == protocol.HOLD:
             self._hold(_wire.unpack(message)[0])
         elif tag == protocol.START:
+            sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))
             threading.Thread(target=self._main, name="mtasklite-worker", daemon=True).start()
             threading.Thread(target=self._attend, name="mtasklite-attendant", daemon=True).start()
         self._stirred.set()
