@@ -23,12 +23,12 @@ class Death(NamedTuple):
     Attributes:
         reason: In words.
         exitcode: As in ``multiprocess.Process.exitcode``; ``None``: not known.
-        is_of_node: Whether the machine was lost, or the engine itself ended the actor: no fault of the worker's.
+        is_from_outside: Whether the machine was lost, or others ended the actor: no fault of the worker's.
     """
 
     reason: str
     exitcode: Optional[int] = None
-    is_of_node: bool = False
+    is_from_outside: bool = False
 
 
 class Adapter(Protocol):

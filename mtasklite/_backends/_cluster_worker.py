@@ -234,7 +234,7 @@ class RemoteWorker:
         exitcode, reason, traceback = death.exitcode, death.reason, None
         if self._last_words is not None:
             current, exitcode, reason, traceback = self._last_words
-        is_blameless = death.is_of_node and self._last_words is None
+        is_blameless = death.is_from_outside and self._last_words is None
         if self._init_error is not None:
             events.append(InitFailed(self.slot, self._init_error))
         elif self.is_leaving:

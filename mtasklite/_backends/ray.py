@@ -19,6 +19,9 @@ from mtasklite._backends._cluster_host import Host
 OPTIONS = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
 """Resources that Ray has arguments of their own for, and what it calls them elsewhere; all others are custom ones."""
 
+FROM_OUTSIDE = re.compile(r"\b[Nn]ode\b.{0,80}\b(died|dead|terminated|lost)\b|never ran|killed by .ray\.kill")
+"""Words of Ray for what is no fault of the worker's."""
+
 MAX_CONCURRENCY = 8
 """Exchanges of one actor that may be under way: the one that waits, and those that take its place."""
 
@@ -113,8 +116,7 @@ class RayAdapter:
         reason = _shortened(str(error))
         if "No module named 'mtasklite'" in reason:
             return Death("mtasklite is not installed where the cluster has placed it: install the same version there")
-        is_of_node = bool(re.search(r"\b[Nn]ode\b.{0,80}\b(died|dead|terminated|lost)\b", reason))
-        return Death(reason, _exitcode_in(reason), is_of_node)
+        return Death(reason, _exitcode_in(reason), is_from_outside=bool(FROM_OUTSIDE.search(reason)))
 
     def close(self) -> None:
         if self._leave is not None:

@@ -93,7 +93,7 @@ class LocalAdapter:
         actor.end()
 
     def death(self, error: BaseException) -> Death:
-        return Death(str(error), is_of_node="node" in str(error))
+        return Death(str(error), is_from_outside="node" in str(error))
 
     def close(self) -> None:
         self.n_open = 0
