@@ -73,7 +73,8 @@ def stream_row(engine: Any, n_items: int) -> Iterator[str]:
     with Pool(noop, N_WORKERS, backend=engine.NAME) as pool:
         for count, _ in enumerate(pool(bytes(100) for _ in range(n_items)), 1):
             if count % (n_items // 10) == 0:
-                sizes.append(this.memory_info().rss / MEGABYTE)
+                memory = this.memory_info()
+                sizes.append((memory.rss - getattr(memory, "shared", 0)) / MEGABYTE)  # the store is shared memory
                 stored.append(engine.stored_bytes() / MEGABYTE)
     yield "  driver, MiB at each tenth:  " + " ".join(f"{size:.0f}" for size in sizes)
     yield "  in the store, MiB:          " + " ".join(f"{size:.1f}" for size in stored)

@@ -24,6 +24,9 @@ LEAVE_SECONDS = 5.0
 CLUSTER = os.environ.get(BACKEND_VARIABLE)
 """The cluster's engine that the tests run on; ``None``: none."""
 
+N_VARIANTS = 2
+"""So many variants of a test are run where a cluster is to be tested quickly: each starts actors, which takes time."""
+
 CLUSTER_FIXTURES = {"pool_kwargs", "parallel_kwargs", "process_kwargs"}
 
 SLOW_FILES = (
@@ -74,8 +77,12 @@ def _choose_for_cluster(items: list[pytest.Item]) -> None:
         for item in items
         if "clusters" in item.path.parts or CLUSTER_FIXTURES & set(getattr(item, "fixturenames", ()))
     ]
+    n_variants: Counter[str] = Counter()
     for item in items:
         name = item.nodeid.partition("::")[2]
+        n_variants[name.partition("[")[0]] += 1
+        if n_variants[name.partition("[")[0]] > N_VARIANTS:
+            item.add_marker(pytest.mark.slow)
         for part, reason in LEFT_OUT.items():
             if name.startswith(part):
                 item.add_marker(pytest.mark.skip(reason=reason))

@@ -20,6 +20,9 @@ BACKEND_VARIABLE = "MTASKLITE_TEST_BACKEND"
 
 CLUSTERS = ("ray", "dask")
 
+MOST_CLUSTERS = 2
+"""Processes that run tests on clusters at once, each on one of its own."""
+
 NEEDED = ("pytest", "pytest_timeout", "xdist", "hypothesis", "psutil", "jupyter_client", "ipykernel", "numpy")
 
 
@@ -55,7 +58,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if args.backend is not None:
         os.environ[BACKEND_VARIABLE] = args.backend
         chosen = [tests / "test_contract.py", *sorted((tests / "clusters").glob(f"test_{args.backend}*.py"))]
-        return int(pytest.main([*settings, *map(str, chosen), "-n", "0", *pytest_args]))
+        settings += [*map(str, chosen), "-n", str(min(args.jobs, MOST_CLUSTERS)), "--dist", "loadgroup"]
+        return int(pytest.main([*settings, *pytest_args]))
     settings += [str(tests), "--ignore", str(tests / "clusters")]
     exitcode = int(pytest.main([*settings, "-n", str(args.jobs), *pytest_args]))
     print("left out: the same on clusters, which `--backend ray` and `--backend dask` run where these are installed")

@@ -270,9 +270,9 @@ def test_test_command_says_that_clusters_were_left_out(pytest_calls, capsys):
 def test_test_command_runs_the_contract_on_a_cluster(pytest_calls, monkeypatch):
     """With `--backend` the contract and the engine's own tests are run, and learn of it."""
     monkeypatch.setenv(run_all_unittests.BACKEND_VARIABLE, "of the test")
-    run_all_unittests.main(["--backend", "ray"])
+    run_all_unittests.main(["--backend", "ray", "--jobs", "8"])
     folder = Path(run_all_unittests.__file__).parent
     own = sorted(map(str, (folder / "clusters").glob("test_ray*.py")))
     assert own
-    assert pytest_calls[0][0][2:] == [str(folder / "test_contract.py"), *own, "-n", "0"]
+    assert pytest_calls[0][0][2:] == [str(folder / "test_contract.py"), *own, "-n", "2", "--dist", "loadgroup"]
     assert os.environ[run_all_unittests.BACKEND_VARIABLE] == "ray"
