@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any, Optional
 
 from mtasklite._backends._adapter import Death, Frames, Then
-from mtasklite._backends._cluster_host import Host
+from mtasklite._backends._cluster_host import AsyncHost, Host
 
 
 class ActorGoneError(Exception):
@@ -20,8 +21,13 @@ class LocalActor:
         is_mute: Whether it takes calls and answers none of them.
     """
 
-    def __init__(self, payload: Frames) -> None:
-        self.host = Host(payload)
+    def __init__(self, payload: Frames, is_async: bool) -> None:
+        self.host = AsyncHost(payload) if is_async else Host(payload)
+        self._loop: Any = None
+        if is_async:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+            self._thread.start()
         self.is_mute = False
         self.is_gone = False
         self._lock = threading.Lock()
@@ -34,11 +40,19 @@ class LocalActor:
                 self._waiting[number] = then
         if is_gone:
             then(None, ActorGoneError("it is gone"))
-        elif not self.is_mute:
-            threading.Thread(target=self._run, args=(number, messages), daemon=True).start()
+        elif self.is_mute:
+            return
+        elif self._loop is None:
+            run = self.host.exchange
+            threading.Thread(target=lambda: self._pass_on(number, run(number, messages)), daemon=True).start()
+        else:
+            future = asyncio.run_coroutine_threadsafe(self._run(number, messages), self._loop)
+            future.add_done_callback(lambda done: done.cancelled() or done.result())
 
-    def _run(self, number: int, messages: list[Frames]) -> None:
-        answer = self.host.exchange(number, messages)
+    async def _run(self, number: int, messages: list[Frames]) -> None:
+        self._pass_on(number, await self.host.exchange(number, messages))
+
+    def _pass_on(self, number: int, answer: Any) -> None:
         with self._lock:
             then = None if self.is_mute else self._waiting.pop(number, None)
         if then is not None:
@@ -47,7 +61,7 @@ class LocalActor:
     def end(self, error: Optional[Exception] = None) -> None:
         """Die: calls that are under way end with an error."""
         with self._lock:
-            self.is_gone = True
+            was_gone, self.is_gone = self.is_gone, True
             waiting, self._waiting = self._waiting, {}
         self.host._inbox.stop()  # its threads cannot be killed, and end when they can
         self.host._has_left = True
@@ -57,6 +71,15 @@ class LocalActor:
             self.host._notify()
         for then in waiting.values():
             then(None, error or ActorGoneError("it was killed"))
+        if self._loop is not None and not was_gone:
+            asyncio.run_coroutine_threadsafe(self._end_loop(), self._loop)
+            self._thread.join()
+            self._loop.close()
+
+    async def _end_loop(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.wait(others, timeout=1.0) if others else None
+        self._loop.call_soon(self._loop.stop)
 
 
 class LocalAdapter:
@@ -75,6 +98,7 @@ class LocalAdapter:
         self.n_open = 0
         self.n_places = n_places
         self.is_joined = True
+        self.are_async = False
 
     def open(self) -> None:
         self.n_open = 1
@@ -83,7 +107,7 @@ class LocalAdapter:
         return self.n_places
 
     def start_actor(self, slot: int, payload: Frames) -> Any:
-        self.actors.append(LocalActor(payload))
+        self.actors.append(LocalActor(payload, self.are_async))
         return self.actors[-1]
 
     def call(self, actor: LocalActor, number: int, messages: list[Frames], then: Then) -> None:
