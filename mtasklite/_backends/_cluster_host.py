@@ -31,6 +31,7 @@ from mtasklite._status import AT, SINCE, hold, new_board, note_start
 from mtasklite._stdio import Levels
 from mtasklite._worker import FLUSH_SECONDS, Finished, WorkerLoop, exitcode_of, hire, how_it_raised
 from mtasklite.constants import ArgumentPassing
+from mtasklite.errors import note_worker_process
 
 HEARTBEAT_SECONDS = 10.0
 """An exchange that has nothing to say is answered after so long."""
@@ -46,6 +47,12 @@ them waiting for 5 ms, several times for each batch."""
 
 IMPORT_SECONDS = 60.0
 """Beyond `task_timeout`, for a worker to be unpickled: that imports what it needs, which is no task's time."""
+
+
+def own_process() -> None:
+    """Make this process a worker's, where it is there for actors and for nothing else; to be called before a `Host`."""
+    note_worker_process()
+    sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))
 
 
 class Host:
@@ -137,7 +144,6 @@ class Host:
         elif tag == protocol.HOLD:
             self._hold(_wire.unpack(message)[0])
         elif tag == protocol.START:
-            sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))
             threading.Thread(target=self._main, name="mtasklite-worker", daemon=True).start()
             threading.Thread(target=self._attend, name="mtasklite-attendant", daemon=True).start()
         self._stirred.set()

@@ -14,7 +14,7 @@ import ray
 import ray.exceptions
 
 from mtasklite._backends._adapter import Adapter, Death, Frames, Resources, Then
-from mtasklite._backends._cluster_host import Host
+from mtasklite._backends._cluster_host import Host, own_process
 
 OPTIONS = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
 """Resources that Ray has arguments of their own for, and what it calls them elsewhere; all others are custom ones."""
@@ -25,7 +25,16 @@ FROM_OUTSIDE = re.compile(r"\b[Nn]ode\b.{0,80}\b(died|dead|terminated|lost)\b|ne
 MAX_CONCURRENCY = 8
 """Exchanges of one actor that may be under way: the one that waits, and those that take its place."""
 
-_RemoteHost = ray.remote(Host)
+
+class RayHost(Host):
+    """A host in a process of Ray, which is the actor's own."""
+
+    def __init__(self, frames: Frames) -> None:
+        own_process()
+        super().__init__(frames)
+
+
+_RemoteHost = ray.remote(RayHost)
 
 _lock = threading.Lock()
 _n_users = 0

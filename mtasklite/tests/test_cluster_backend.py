@@ -30,10 +30,8 @@ from mtasklite.tests.workers import wait_until
 def adapter(monkeypatch):
     """The cluster that pools with `backend='ray'` work on here."""
     adapter = LocalAdapter()
-    switch_seconds = sys.getswitchinterval()  # which hosts change, in what is their own process elsewhere
     monkeypatch.setattr(mtasklite.pool, "make_adapter", lambda engine, needs: adapter)
     yield adapter
-    sys.setswitchinterval(switch_seconds)
     assert adapter.n_open == 0
     assert all(actor.is_gone for actor in adapter.actors)
 
