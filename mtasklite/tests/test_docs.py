@@ -145,7 +145,7 @@ def test_file_names_of_page_are_of_files(page):
 def test_guarantees_are_held_by_tests_that_exist():
     """Each test that docs/guarantees.md names is in the suite."""
     named = set(re.findall(r"`(test_\w+)`", (DOCS / "guarantees.md").read_text("utf-8")))
-    sources = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    sources = "".join(path.read_text("utf-8") for path in Path(__file__).parent.rglob("test_*.py"))
     there = set(re.findall(r"^def (test_\w+)", sources, re.MULTILINE))
     assert named
     assert named - there == set()
