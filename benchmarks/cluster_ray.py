@@ -29,7 +29,8 @@ def stop() -> None:
 
 def stored_bytes() -> int:
     """Return how much is in the object store."""
-    found = re.search(r"Plasma memory usage (\d+) MiB", memory_summary(stats_only=True))
+    address = ray.get_runtime_context().gcs_address  # there may be other clusters on this machine
+    found = re.search(r"Plasma memory usage (\d+) MiB", memory_summary(address, stats_only=True))
     return int(found[1]) << 20 if found else 0
 
 

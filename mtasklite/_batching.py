@@ -29,6 +29,9 @@ class Pace:
     Only the latest runs count, about 0.25 s of work, so that a lasting change is noticed within a few batches in
     either direction. Batches go by the mean, because a batch takes as long as all its items; the look ahead goes by
     the median, because one slow item at the head must not shrink what keeps the other workers busy.
+
+    Attributes:
+        scale: How many times as long batches, and what is read ahead, are as where a message costs 0.1 ms.
     """
 
     def __init__(self) -> None:
@@ -36,6 +39,7 @@ class Pace:
         self._n_runs = 0
         self._items = 0
         self._seconds = 0.0
+        self.scale = 1.0
         self.batch_size = 1
         self.items_ahead = 0
 
@@ -64,7 +68,7 @@ class Pace:
         self._n_runs += 1
         if self._n_runs < _MEMORY_RUNS or self._n_runs % _MEDIAN_EVERY == 0:
             typical_seconds = median_low([seconds / items for items, seconds in self._runs])
-            self.items_ahead = 1 + round(AHEAD_SECONDS / typical_seconds)
+            self.items_ahead = 1 + round(self.scale * AHEAD_SECONDS / typical_seconds)
 
     def grow(self) -> None:
         """Allow larger batches, up to fourfold, after one was done whole."""
@@ -72,4 +76,4 @@ class Pace:
             self.batch_size = min(self.batch_size * GROWTH, self._items_in_a_batch(), MAX_BATCH_ITEMS)
 
     def _items_in_a_batch(self) -> int:
-        return max(1, int(BATCH_SECONDS * self._items / self._seconds))
+        return max(1, int(self.scale * BATCH_SECONDS * self._items / self._seconds))

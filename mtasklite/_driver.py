@@ -142,6 +142,8 @@ class Iteration(Interruptible):
             max_batch_items=self._backend.max_batch_items or UNLIMITED,
         )
         self._slots = self._crew.slots
+        for slot in self._slots:
+            slot.pace.scale = self._backend.batch_scale
         self._engine = Engine(rules, self._slots, self._crew.next_number)
         self._reader = Reader(self._iterable)
         if not rules.is_bounded:

@@ -106,6 +106,9 @@ class WorkerLoop:
         send: Sends outcomes.
         limit: Seconds that one item may run; then the start of each goes on the board.
         keeper: The journal, if there is one.
+
+    Attributes:
+        flush_seconds: What is finished lies unsent for no longer.
     """
 
     def __init__(
@@ -136,6 +139,7 @@ class WorkerLoop:
         self._first = 0  # sequence number of the first of the values
         self._sent_at = 0.0
         self.is_amid_batch = False
+        self.flush_seconds = FLUSH_SECONDS
 
     def serve(self, say_ready: Callable[[], None], unpack: Callable[[Any], tuple[int, list[Any], Any]]) -> None:
         """Work until told to stop.
@@ -195,7 +199,7 @@ class WorkerLoop:
         call, board, inbox, is_timed = self._call, self._board, self._inbox, self._is_timed
         add, clock = self._add_kept if self._keeps else self._values.append, time.monotonic
         copied_to, limit = self.copied_to, math.inf if self._limit is None else self._limit
-        now = clock()
+        now, flush_seconds = clock(), self.flush_seconds
         for item in items:
             if is_timed:
                 self._begin_timed(number, now)
@@ -218,7 +222,7 @@ class WorkerLoop:
                     add(value)
             number += 1
             now = clock()
-            if self._must_send or now - self._sent_at >= FLUSH_SECONDS:
+            if self._must_send or now - self._sent_at >= flush_seconds:
                 self._send_now()
                 now = clock()
         return True
@@ -297,7 +301,7 @@ class WorkerLoop:
 
     def flush_if_old(self) -> None:
         """Send what is finished, if nothing was sent for a while; for another thread to call now and then."""
-        if self.is_amid_batch and time.monotonic() - self._sent_at >= FLUSH_SECONDS and not self._lock.locked():
+        if self.is_amid_batch and time.monotonic() - self._sent_at >= self.flush_seconds and not self._lock.locked():
             self.flush()
 
 

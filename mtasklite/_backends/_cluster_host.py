@@ -70,6 +70,7 @@ class Host:
         self._loop: Optional[WorkerLoop] = None
         self._printing: Any = None
         self._task_timeout: Optional[float] = None
+        self._flush_seconds = FLUSH_SECONDS
         self._taking_in = threading.Lock()
         self._early: dict[int, list[Frames]] = {}  # messages of exchanges that overtook others
         self._changed = threading.Condition()
@@ -244,12 +245,14 @@ class Host:
         del worker
         self._board[AT] = NOWHERE
         self._loop = WorkerLoop(call, self._inbox, self._board, self._send_finished, self._task_timeout)
+        self._loop.flush_seconds = self._flush_seconds
         self._loop.serve(lambda: self._tell(protocol.READY, time.monotonic()), _wire.unpack)
 
     def _unpack_worker(self) -> tuple[Any, ArgumentPassing]:
         note_start(self._board, UNPACKING, IMPORT_SECONDS)
         payload, self._payload = self._payload or [], None
-        (name, argument_type, self._task_timeout, names, levels), (worker,), failures = _wire.unpack(joined(payload))
+        head, (worker,), failures = _wire.unpack(joined(payload))
+        name, argument_type, self._task_timeout, self._flush_seconds, names, levels = head
         self._codec = _wire.Codec(names)
         if levels is not None:
             self._take_over_output(Levels(*levels), name)

@@ -13,10 +13,14 @@ class Backend(Protocol):
     Attributes:
         max_ahead_bytes: Pickled bytes that may be queued behind what a worker is at.
         max_batch_items: Items that may be sent together; ``None``: any number.
+        batch_scale: How many times as long batches are to be as where a message costs 0.1 ms.
     """
 
     max_ahead_bytes: int
     max_batch_items: Optional[int]
+
+    @property
+    def batch_scale(self) -> float: ...
 
     def start(self, slot: int) -> bool:
         """Start a worker in an empty slot; `Ready` or `InitFailed` will follow.

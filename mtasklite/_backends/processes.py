@@ -85,6 +85,7 @@ class ProcessBackend:
     """
 
     max_batch_items: Optional[int] = None
+    batch_scale = 1.0
 
     def __init__(
         self,

@@ -204,6 +204,7 @@ class ScriptedBackend:
 
     max_ahead_bytes = 1 << 16
     max_batch_items: Optional[int] = None
+    batch_scale = 1.0
 
     def __init__(
         self, play: Optional[Callable[[ScriptedBackend], None]] = None, clock: Optional[FakeClock] = None

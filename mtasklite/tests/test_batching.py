@@ -113,3 +113,15 @@ def test_batch_stays_within_bounds_whatever_the_speed(runs):
         pace.grow()
         assert before <= pace.batch_size <= min(4 * before, MAX_BATCH_ITEMS)
         assert pace.items_ahead >= 1
+
+
+def test_batches_are_longer_where_messages_cost_more():
+    """With a scale of 4, batches and what is read ahead take four times as long."""
+    plain, scaled = Pace(), Pace()
+    scaled.scale = 4.0
+    for pace in (plain, scaled):
+        for _ in range(12):
+            pace.record(pace.batch_size, 1e-4 * pace.batch_size)
+            pace.grow()
+    assert scaled.batch_size == pytest.approx(4 * plain.batch_size, rel=0.05)
+    assert scaled.items_ahead == pytest.approx(4 * plain.items_ahead, rel=0.05)

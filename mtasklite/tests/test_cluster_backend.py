@@ -12,6 +12,7 @@ import pytest
 
 import mtasklite.pool
 from mtasklite import (
+    ArgumentPassing,
     Pool,
     PoolClosedError,
     TaskTimeoutError,
@@ -114,6 +115,15 @@ def _count_batches(pool, items):
     backend.send = lambda slot, batch: sent.append(slot) or send(slot, batch)
     list(pool(items))
     return len(sent)
+
+
+@pytest.mark.parametrize(("n_workers", "is_longer"), [(2, False), (64, True)])
+def test_batches_are_longer_where_there_are_many_workers(adapter, n_workers, is_longer):
+    """So many workers take no more of the driver's time, for what an exchange costs is measured."""
+    backend = _cluster.ClusterBackend(adapter, [workers.square] * n_workers, ArgumentPassing.AS_SINGLE_ARG, None)
+    assert (backend.batch_scale > 10) == is_longer
+    assert backend.batch_scale >= 1
+    backend.terminate()
 
 
 def test_large_values_come_in_memory_of_their_own(adapter):
