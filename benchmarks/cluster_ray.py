@@ -19,7 +19,7 @@ Run = Callable[[Iterable[Any]], Iterable[Any]]
 
 def start(n_workers: int) -> None:
     """Start Ray on this machine."""
-    ray.init(num_cpus=n_workers, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=n_workers, include_dashboard=False, log_to_driver=False)
 
 
 def stop() -> None:

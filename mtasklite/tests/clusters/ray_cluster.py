@@ -15,6 +15,7 @@ def start() -> None:
     """Start a cluster on this machine, and join it."""
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     ray.init(
+        "local",  # whatever runs on this machine already
         num_cpus=N_CPUS,
         resources={"tool": N_CPUS},
         include_dashboard=True,

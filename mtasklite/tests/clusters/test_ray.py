@@ -21,6 +21,12 @@ N_CPUS = 4
 """Of the cluster that the tests run on."""
 
 
+@pytest.fixture
+def no_cluster(monkeypatch):
+    """Let programs find no cluster, whatever runs on this machine."""
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+
+
 def _needs(_):
     """Return what Ray has given to this worker."""
     return dict(ray.get_runtime_context().get_assigned_resources())
@@ -54,6 +60,7 @@ def _node(_):
     return ray.get_runtime_context().get_node_id()
 
 
+@pytest.mark.usefixtures("no_cluster")
 def test_ray_is_started_and_stopped_where_none_is_in_use(tmp_path):
     """Without `ray.init` the pool starts Ray on this machine, and nothing of it runs after the pool's end."""
     code = """
@@ -137,6 +144,7 @@ def test_large_arrays_travel_and_can_be_written():
         result[1] = 7
 
 
+@pytest.mark.usefixtures("no_cluster")
 def test_classes_of_a_script_keep_their_identity(tmp_path):
     """Objects and exceptions of classes of `__main__` come home as instances of these classes."""
     code = """
@@ -231,6 +239,7 @@ def test_close_does_not_wait_for_actors_without_a_place():
         assert time.monotonic() - started_at < workers.LIMIT_SECONDS / 2
 
 
+@pytest.mark.usefixtures("no_cluster")
 def test_one_interrupt_ends_the_pool_and_the_ray_that_it_started(tmp_path):
     """After one Ctrl-C the program ends with `KeyboardInterrupt`, and nothing of Ray runs on."""
     code = """
