@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import doctest
-import importlib
+import importlib.util
 import pkgutil
 
 import pytest
 
 import mtasklite
 
+NEEDS = {"mtasklite._backends.ray": "ray", "mtasklite._backends.dask": "distributed"}
+"""What must be installed for a module to be imported."""
+
 MODULES = ["mtasklite"] + [
     info.name
     for info in pkgutil.walk_packages(mtasklite.__path__, "mtasklite.")
     if not info.name.startswith("mtasklite.tests")
+    and (info.name not in NEEDS or importlib.util.find_spec(NEEDS[info.name]) is not None)
 ]
 
 
