@@ -40,11 +40,15 @@ class Adapter(Protocol):
 
     name: str
 
-    def open(self) -> None:
+    def open(self, n_workers: int, must_kill: bool) -> None:
         """Join the cluster that is in use, or start one; nothing if that was done.
 
+        Args:
+            n_workers: Number of slots.
+            must_kill: Whether workers may have to be killed amid an item, for being late.
+
         Raises:
-            ValueError: The cluster can place none of the workers.
+            ValueError: The cluster can place none of the workers, or not so that they could be killed.
         """
 
     @property

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Optional
@@ -96,8 +97,8 @@ class ClusterBackend:
         self._peaks: dict[int, int] = {}
         self._call_seconds = CALL_SECONDS
         self._owner = os.getpid()
-        adapter.open()
-        self._finalize = weakref.finalize(self, _end_all, self._owner, adapter, self._living)
+        adapter.open(len(workers), task_timeout is not None)
+        self._finalize = weakref.finalize(self, _on_dropped, self._owner, adapter, self._living)
 
     @property
     def batch_scale(self) -> float:
@@ -167,10 +168,12 @@ class ClusterBackend:
         while True:
             self._hear(events, 0.0 if events else end - time.monotonic())
             self._end_late_leavers(events)
-            if events or len(self._living) != n_living or time.monotonic() >= end:
+            if events or len(self._living) != n_living:
                 return events
             if not self._adapter.is_joined:  # or the answers would be waited for that never come
                 raise PoolClosedError(f"the program has left the {self._adapter.name} cluster that this pool is on")
+            if time.monotonic() >= end:
+                return events
             self._listen(is_waiting=True)
 
     def _check_ours(self) -> None:
@@ -267,7 +270,7 @@ class ClusterBackend:
         for slot in list(self._by_slot):
             self.retire(slot)
         end = math.inf if seconds is None else time.monotonic() + seconds
-        while not all(worker.is_over for worker in self._living) and time.monotonic() < end:
+        while not all(worker.is_over for worker in self._living) and self._adapter.is_joined and time.monotonic() < end:
             events += self.poll(min(WAIT_SECONDS, end - time.monotonic(), self._task_timeout or math.inf))
         self.terminate()
         return events
@@ -281,17 +284,31 @@ class ClusterBackend:
                 self._kill(worker)
             end = time.monotonic() + GRACE_SECONDS
             while self._living and self._adapter.is_joined and time.monotonic() < end:
+                self._listen(is_waiting=True)  # what was under way may have ended well before the actor did
                 self._hear([], end - time.monotonic())
-            self._finalize()
+            self._finalize.detach()
+            _end_all(self._adapter, self._living)
+            self._living.clear()
         self._by_slot.clear()
 
 
-def _end_all(owner: int, adapter: Adapter, living: set[RemoteWorker]) -> None:
-    """End what is left of a backend that is closed, or was dropped without that."""
+def _on_dropped(owner: int, adapter: Adapter, living: set[RemoteWorker]) -> None:
+    """End what is left of a backend that was dropped without being closed, or that is open when the interpreter exits.
+
+    Any thread may have collected it, also one of the engine's own, which must not wait for what only it could do.
+    """
     if os.getpid() != owner:
         return
+    left = list(living)
+    living.clear()
+    if threading.current_thread() is threading.main_thread():
+        _end_all(adapter, left)
+    else:
+        threading.Thread(target=_end_all, args=(adapter, left), name="mtasklite-end", daemon=True).start()
+
+
+def _end_all(adapter: Adapter, living: Iterable[RemoteWorker]) -> None:
     for worker in living:
         with suppress(Exception):
             adapter.kill(worker.actor)
-    living.clear()
     adapter.close()

@@ -18,11 +18,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
+from functools import partial
 from typing import Any, Optional
 
 from mtasklite import _wire
 from mtasklite._backends import _cluster_wire as protocol
 from mtasklite._backends._adapter import Answer, Frames
+from mtasklite._backends._cluster_output import ThreadPrinting
 from mtasklite._backends._cluster_wire import joined, pack, to_frames
 from mtasklite._backends._memory import own_peak
 from mtasklite._inbox import Inbox
@@ -60,6 +63,9 @@ class Host:
 
     Args:
         frames: The worker, and what it is to go by; see `ClusterBackend`.
+
+    Attributes:
+        has_left: Whether its worker has ended, and nothing of it runs any more.
     """
 
     def __init__(self, frames: Frames) -> None:
@@ -77,7 +83,8 @@ class Host:
         self._number = -1  # of the exchange that is to be answered
         self._events: list[Frames] = [pack(self._codec, protocol.HELLO)]
         self._told = (NOWHERE, 0.0)  # what it was last said to be at, and since when
-        self._has_left = False
+        self.has_left = True  # nothing runs yet
+        self._is_dismissed = False
         self._stirred = threading.Event()
 
     # ---- the exchange
@@ -144,8 +151,10 @@ class Host:
             self._inbox.stop()
         elif tag == protocol.HOLD:
             self._hold(_wire.unpack(message)[0])
-        elif tag == protocol.START:
-            threading.Thread(target=self._main, name="mtasklite-worker", daemon=True).start()
+        elif tag == protocol.START and not self._is_dismissed:
+            self.has_left = False
+            main = partial(copy_context().run, self._main)  # by which an engine's own functions know where they are
+            threading.Thread(target=main, name="mtasklite-worker", daemon=True).start()
             threading.Thread(target=self._attend, name="mtasklite-attendant", daemon=True).start()
         self._stirred.set()
 
@@ -155,6 +164,14 @@ class Host:
         if is_held and self._loop is not None:
             self._loop.flush()  # what it has finished stands
         self._tell(protocol.HELD, is_held)
+
+    def dismiss(self) -> None:
+        """Let the worker end after the item that it is at, though nobody listens any more; any thread may."""
+        self._inbox.stop()
+        with self._changed:
+            self._is_dismissed = True
+            self._notify()
+        self._stirred.set()
 
     # ---- what is said
 
@@ -175,7 +192,7 @@ class Host:
         """Send what was printed, and wait until it was taken, so that nothing gathers here."""
         self._put()
         with self._changed:
-            self._changed.wait_for(lambda: not self._events or self._has_left)
+            self._changed.wait_for(lambda: not self._events or self._is_dismissed or self.has_left)
 
     def _send_finished(self, finished: Finished) -> None:
         values = finished.values
@@ -192,7 +209,7 @@ class Host:
 
     def _attend(self) -> None:
         n_idle_checks = 0
-        while not self._has_left:
+        while not self.has_left:
             is_idle = self._board[AT] == NOWHERE and self._inbox.empty()
             n_idle_checks = n_idle_checks + 1 if is_idle else 0
             if n_idle_checks < IDLE_CHECKS:
@@ -231,7 +248,7 @@ class Host:
             self._board[AT] = NOWHERE
         if self._printing is not None:
             self._printing.finish()
-        self._has_left = True
+        self.has_left = True
         self._tell(protocol.LEFT, (farewell, own_peak()))
         self._stirred.set()
 
@@ -261,6 +278,7 @@ class Host:
         return worker, ArgumentPassing(argument_type)
 
     def _take_over_output(self, levels: Levels, name: str) -> None:
+        """Take in all that this process prints and logs, which is the actor's own."""
         from mtasklite._backends._process_output import Printing, Senders
 
         self._printing = Printing(self._send_printed, Senders(), self._time_stopped)
@@ -286,6 +304,11 @@ class AsyncHost(Host):
     def __init__(self, frames: Frames) -> None:
         super().__init__(frames)
         self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = set()
+
+    def _take_over_output(self, levels: Levels, name: str) -> None:
+        """Take in what the worker's thread prints: there are others in this process."""
+        self._printing = ThreadPrinting(self._send_printed, self._time_stopped)
+        self._printing.start()
 
     async def exchange(self, number: int, messages: list[Frames]) -> Answer:  # type: ignore[override]
         """Take in messages, and answer as soon as there is something to say, or the next exchange has come."""

@@ -83,7 +83,10 @@ class RayAdapter:
         self._resources = [{"num_cpus": 1, **needs} for needs in resources]
         self._leave: Optional[weakref.finalize[[], RayAdapter]] = None
 
-    def open(self) -> None:
+    def open(self, n_workers: int, must_kill: bool) -> None:
+        self._join()
+
+    def _join(self) -> None:
         if self._leave is not None and self._leave.alive:
             return
         _join()
@@ -100,7 +103,7 @@ class RayAdapter:
         return bool(ray.is_initialized())
 
     def capacity(self) -> int:
-        self.open()
+        self._join()
         return max(1, _places_for(self._resources[0]))
 
     def start_actor(self, slot: int, payload: Frames) -> Any:

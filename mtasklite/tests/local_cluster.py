@@ -64,7 +64,7 @@ class LocalActor:
             was_gone, self.is_gone = self.is_gone, True
             waiting, self._waiting = self._waiting, {}
         self.host._inbox.stop()  # its threads cannot be killed, and end when they can
-        self.host._has_left = True
+        self.host.has_left = True
         self.host._stirred.set()
         with self.host._changed:
             self.host._number += 1000
@@ -100,7 +100,7 @@ class LocalAdapter:
         self.is_joined = True
         self.are_async = False
 
-    def open(self) -> None:
+    def open(self, n_workers: int, must_kill: bool) -> None:
         self.n_open = 1
 
     def capacity(self) -> int:

@@ -294,6 +294,15 @@ def test_cluster_that_was_left_amid_work_is_an_error(adapter):
             list(results)
 
 
+def test_cluster_that_was_left_is_not_waited_for_at_the_end(adapter):
+    """When other code has left the cluster, a pool that ends does not wait for what its workers would say."""
+    with _pool(workers.square, 2) as pool:
+        assert list(pool(range(3))) == [0, 1, 4]
+        for actor in adapter.actors:
+            actor.is_mute = True
+        adapter.is_joined = False
+
+
 def test_pool_that_is_dropped_leaves_nothing(adapter):
     """An iteration that nobody holds any more ends its actors."""
     results = iter(_pool(workers.square)(range(10_000)))
