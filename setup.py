@@ -15,6 +15,7 @@ PLOT = ["matplotlib>=3.6"]
 TEST += ["jupyter_client>=8", "ipykernel>=6", "nbclient>=0.10", "numpy", "rich", "mypy>=1.8", *PLOT]
 DEV = [*TEST, "pytest-cov>=4.1", "pyright[nodejs]", "ruff>=0.4", "build", "twine", "types-tqdm", "types-psutil"]
 RAY = ["ray>=2.9"]
+DASK = ["dask[distributed]>=2024.1"]
 NOTEBOOKS = ["nbclient>=0.10", "ipykernel>=6", "ipywidgets>=8", "spacy>=3.7", "pqdm>=0.2"]
 DOCS = ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.30", "mkdocs-jupyter>=0.26.3", "ruff>=0.9"]
 
@@ -32,7 +33,15 @@ setup(
     packages=find_packages(include=["mtasklite", "mtasklite.*"]),
     package_data={"mtasklite": ["py.typed"], "mtasklite.tests": ["pytest.ini"]},
     install_requires=(HERE / "requirements.txt").read_text("utf-8").split(),
-    extras_require={"plot": PLOT, "test": TEST, "dev": DEV, "docs": DOCS, "notebooks": NOTEBOOKS, "ray": RAY},
+    extras_require={
+        "plot": PLOT,
+        "test": TEST,
+        "dev": DEV,
+        "docs": DOCS,
+        "notebooks": NOTEBOOKS,
+        "ray": RAY,
+        "dask": DASK,
+    },
     python_requires=">=3.9",
     keywords=["parallel", "multiprocessing", "pool", "map", "progress bar", "tqdm", "pqdm", "lazy"],
     classifiers=[

@@ -1,7 +1,7 @@
 """A pool on a cluster's engine beside the engine's own ways, in one run.
 
     python -m benchmarks.clusters ray
-    python -m benchmarks.clusters ray --items 20000 --rows noop
+    python -m benchmarks.clusters dask --items 20000 --rows noop
 
 The engine runs on this machine, with two workers. The module ``cluster_<engine>`` has what is the engine's own.
 """

@@ -62,7 +62,7 @@ def start_methods() -> list[str]:
     return ["spawn"] if os.name == "nt" else ["fork", "spawn"]
 
 
-ENGINES = ("ray",)
+ENGINES = ("ray", "distributed")
 
 
 @pytest.mark.parametrize("start_method", start_methods())

@@ -1,0 +1,124 @@
+"""A Dask cluster on this machine that a pool starts for itself, with one process for each worker."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sized
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import dask
+from distributed import Client, LocalCluster
+
+from mtasklite._faults import GUARD_HINT, death_in_making_error, init_error
+from mtasklite._interrupts import interrupts_put_off
+from mtasklite.errors import WorkerInitError
+
+FOLDER_VARIABLE = "MTASKLITE_DASK_FOLDER"
+"""The environment variable that leads processes, while they start, to the folder of their cluster."""
+
+UNGUARDED = "unguarded"
+"""A file there: a process imports a script that starts its pool at its top, and so would go on starting others."""
+
+START_SECONDS = 60.0
+CLOSE_SECONDS = 10.0
+LOOK_SECONDS = 0.05
+
+
+class LocalDask:
+    """A cluster of our own; it is started at once.
+
+    Args:
+        n_workers: Number of processes.
+        count: Asks a client for the processes that there are.
+
+    Attributes:
+        client: Its client, which is in use nowhere else.
+
+    Raises:
+        WorkerInitError: It could not be started.
+    """
+
+    def __init__(self, n_workers: int, count: Callable[[Any], Sized]) -> None:
+        check_may_spawn()
+        self._n_workers = n_workers
+        self._folder = tempfile.mkdtemp(prefix="mtasklite-dask-")
+        self._cluster: Any = None
+        self.client: Any = None
+        os.environ[FOLDER_VARIABLE] = self._folder
+        try:
+            with interrupts_put_off():  # else what was started until then would be left
+                self._start()
+            self._wait(count)
+        except BaseException as error:
+            self.stop()
+            if not isinstance(error, Exception) or isinstance(error, WorkerInitError):
+                raise
+            raise _start_error(f"the cluster on this machine did not start: {error}") from error
+        finally:
+            os.environ.pop(FOLDER_VARIABLE, None)
+
+    def _start(self) -> None:
+        with dask.config.set({"temporary-directory": self._folder}):  # the scheduler is told so nowhere else
+            self._cluster = LocalCluster(
+                n_workers=0,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address="127.0.0.1:0",  # without one it would be on a fixed port of all addresses
+                memory_limit=None,
+                local_directory=self._folder,
+                silence_logs=logging.CRITICAL,  # of processes that end amid a word to each other
+            )
+        self.client = Client(self._cluster, set_as_default=False, direct_to_workers=True)
+        self.replenish()
+
+    def _wait(self, count: Callable[[Any], Sized]) -> None:
+        end = time.monotonic() + START_SECONDS
+        while len(count(self.client)) < self._n_workers:
+            if Path(self._folder, UNGUARDED).exists():
+                raise _start_error(f"each process starts the script from its top; {GUARD_HINT}")
+            if time.monotonic() > end:
+                raise _start_error(f"the cluster on this machine did not start within {START_SECONDS:g} s")
+            time.sleep(LOOK_SECONDS)
+
+    def replenish(self) -> None:
+        """Have processes started that are missing.
+
+        Dask gives up one for good that happens to be down 15 s after it had been lost before.
+        """
+        self._cluster.scale(self._n_workers)
+
+    def stop(self) -> None:
+        """Stop it, and leave nothing."""
+        with interrupts_put_off():
+            for part in (self.client, self._cluster):
+                if part is not None:
+                    with suppress(Exception):  # the interpreter exits, and has closed it
+                        part.close(timeout=CLOSE_SECONDS)
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def check_may_spawn() -> None:
+    """Raise in a process that is being started, and imports the script that started it, which did not guard its pool.
+
+    Raises:
+        WorkerInitError: This is one.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        folder = os.environ.get(FOLDER_VARIABLE)
+        if folder is not None:
+            Path(folder, UNGUARDED).touch()
+        raise _start_error(f"this process is being started itself; {GUARD_HINT}")
+
+
+def _start_error(reason: str) -> WorkerInitError:
+    death = death_in_making_error(0, reason)
+    error = init_error(0, death, is_any_left=False)
+    error.__cause__ = death
+    return error

@@ -1,0 +1,349 @@
+"""Actors of Dask, for `ClusterBackend`: all that calls Dask, and is imported only when it is asked for.
+
+    driver's thread           client's event loop                        Dask worker process
+      start_actor, kill ────> choose a process, submit, let go ────────> DaskHost, in its event loop
+      call ─────────────────> send the message `actor_execute` ────────> exchange ──inbox──> worker thread
+      (arrivals) <──then───── await its answer <───────────────────────────┘
+
+Actors are called by the message that `distributed.Actor` sends too, but straight to their processes where these can be
+reached: an `Actor` goes through the scheduler unless the whole client is told not to, which takes twice as long, and
+it keeps the actor on the cluster until the garbage collector comes. The scheduler counts the resources of an actor
+only while it is made, so actors are counted, and placed, here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, Callable, Optional
+
+from distributed.protocol import to_serialize
+
+from mtasklite._backends._adapter import Adapter, Death, Frames, Resources, Then
+from mtasklite._backends._dask_actor import ActorLostError, DaskActor, DaskHost
+from mtasklite._backends._dask_client import ALL_WORKERS, RETURN_SECONDS, Membership, Processes, lacks, until_next_look
+
+KEY = "mtasklite-actor"
+"""Keys of actors on the scheduler begin with this."""
+
+REACH_SECONDS = 5.0
+"""A process that cannot be connected to within this is spoken to through the scheduler."""
+
+LEAVE_SECONDS = 1.0
+"""For the process of an actor that is killed to say whether anything runs there; else it is restarted."""
+
+PLACE_SECONDS = 60.0
+"""While no actor of the pool has a process, those that wait for one do so no longer than this."""
+
+RESTART_SECONDS = 20.0
+
+WATCH_SECONDS = 1.0
+"""The scheduler is asked this often which processes there are."""
+
+
+def make_adapter(resources: Sequence[Resources]) -> Adapter:
+    """Return what speaks to Dask; nothing is started yet.
+
+    Args:
+        resources: What each worker needs: one for all, or one for each slot.
+    """
+    return DaskAdapter(resources)
+
+
+class DaskAdapter:
+    """Starts actors of Dask, calls and kills them.
+
+    Args:
+        resources: What each worker needs: one for all, or one for each slot.
+    """
+
+    name = "Dask"
+
+    def __init__(self, resources: Sequence[Resources]) -> None:
+        self._resources = resources
+        self._membership = Membership()
+        self._client: Any = None
+        self._must_kill = False
+        self._n_processes = 0
+        self._actors: set[DaskActor] = set()  # those that have a process, or wait for one
+        self._shunned: set[str] = set()  # processes that are gone, or about to be, though the scheduler may have them
+        self._ways: dict[str, Any] = {}  # how processes are spoken to
+        self._watching: Optional[asyncio.Future[None]] = None
+
+    # ---- the cluster
+
+    def open(self, n_workers: int, must_kill: bool) -> None:
+        if self._client is None:
+            needs = [self._needs_of(slot) for slot in range(n_workers)]
+            self._must_kill = must_kill
+            self._n_processes = 0
+            self._client = self._membership.join(needs, must_kill)
+
+    def capacity(self) -> int:
+        return self._membership.capacity(self._resources[0])
+
+    def _needs_of(self, slot: int) -> Resources:
+        return self._resources[slot if len(self._resources) > 1 else 0]
+
+    @property
+    def is_joined(self) -> bool:
+        # In the client's event loop the calls wait: once it is closed, nothing comes of them.
+        return self._client is not None and self._client.status in ("running", "connecting")
+
+    def close(self) -> None:
+        if self._client is None:
+            return
+        try:
+            with suppress(Exception):  # the client may be closed amid this
+                if self.is_joined:
+                    loop = self._client.loop.asyncio_loop
+                    asyncio.run_coroutine_threadsafe(self._end_all(), loop).result(RESTART_SECONDS)
+        finally:
+            for actor in list(self._actors):
+                actor.fail(ActorLostError("the pool has ended"))
+            self._actors.clear()
+            self._ways.clear()
+            self._client = None
+            self._membership.leave()
+
+    async def _end_all(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+        endings = [self._end(actor) for actor in list(self._actors)]
+        if not self._membership.is_own:  # else its processes end anyway
+            await asyncio.gather(*endings)
+
+    # ---- actors, from the driver's thread
+
+    def start_actor(self, slot: int, payload: Frames) -> DaskActor:
+        actor = DaskActor(f"{KEY}-{slot}-{uuid.uuid4().hex}", self._needs_of(slot))
+        self._actors.add(actor)
+        self._post(self._begin, actor, payload)
+        return actor
+
+    def call(self, actor: DaskActor, number: int, messages: list[Frames], then: Then) -> None:
+        actor.waiting[number] = then
+        self._post(self._begin_exchange, actor, number, messages)
+
+    def kill(self, actor: DaskActor) -> None:
+        self._post(self._end, actor)
+
+    def death(self, error: BaseException) -> Death:
+        return Death(str(error) or repr(error))
+
+    def _post(self, function: Callable[..., Any], *args: Any) -> None:
+        if self._client is not None:
+            self._client.loop.add_callback(partial(_call, function, *args))
+
+    def _begin(self, actor: DaskActor, payload: Frames) -> None:
+        actor.is_placed = asyncio.Event()
+        actor.run(self._place(actor, payload))
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.ensure_future(self._watch())
+
+    def _begin_exchange(self, actor: DaskActor, number: int, messages: list[Frames]) -> None:
+        if actor.ending is not None and actor.ending.done():
+            actor.fail(ActorLostError("it was killed"))
+        else:
+            actor.run(self._exchange(actor, number, messages))
+
+    # ---- placing, in the client's event loop
+
+    async def _place(self, actor: DaskActor, payload: Frames) -> None:
+        try:
+            while not await self._has_begun(actor, await self._address_for(actor), payload):
+                actor.let_go()
+                actor.key += "-again"
+        except Exception as error:
+            actor.error = self._lost(actor, error)
+        finally:
+            actor.is_placed.set()
+
+    async def _address_for(self, actor: DaskActor) -> str:
+        """Choose a process for an actor, and note that it has it; wait until there is one."""
+        began_at = time.monotonic()
+        while True:
+            processes = await self._survey()
+            keys = await self._client.scheduler.has_what()
+            waited = time.monotonic() - began_at
+            free_or_shared = self._fitting(actor, processes, keys)
+            if len(processes) < self._n_processes and waited < RETURN_SECONDS:  # those that were lost may come back
+                free_or_shared = {address: count for address, count in free_or_shared.items() if not count}
+            if free_or_shared:
+                actor.address = min(free_or_shared, key=free_or_shared.__getitem__)
+                return actor.address
+            if waited > PLACE_SECONDS and not any(other.future for other in list(self._actors)):
+                raise ActorLostError(f"Dask had no worker process for it, for {PLACE_SECONDS:g} s")
+            if waited > RETURN_SECONDS:
+                self._membership.replenish()
+            await asyncio.sleep(until_next_look(waited))
+
+    def _fitting(self, actor: DaskActor, processes: Processes, keys: Mapping[str, Sequence[Any]]) -> dict[str, int]:
+        """Return how many actors there are, of this pool and of others, in each process that it may have."""
+        found = {}
+        for address, process in processes.items():
+            own = [other for other in list(self._actors) if other is not actor and other.address == address]
+            needs: Counter[str] = Counter(actor.resources)
+            for other in own:
+                needs.update(other.resources)
+            n_actors = max(len(own), sum(str(key).startswith(KEY) for key in keys.get(address, ())))
+            # One that is killed for being late is killed with its process, and with whoever else is there.
+            is_killable = not n_actors and process.get("nanny") is not None
+            if not lacks(process, needs) and (is_killable or not self._must_kill):
+                found[address] = n_actors
+        return found
+
+    async def _watch(self) -> None:
+        """While there are actors, see whether the scheduler has lost their processes.
+
+        Else a call that has to connect to one that is gone would go on trying for half a minute.
+        """
+        while self._actors:
+            await asyncio.sleep(WATCH_SECONDS)
+            try:
+                processes = await self._all_processes()
+            except OSError:  # the scheduler is gone, or will be there again
+                continue
+            for actor in list(self._actors):
+                if actor.is_placed.is_set() and actor.error is None and actor.address not in processes:
+                    actor.fail(self._lost(actor, OSError("the scheduler has lost it")))
+
+    async def _all_processes(self) -> Processes:
+        processes: Processes = (await self._client.scheduler.identity(**ALL_WORKERS))["workers"]
+        return processes
+
+    async def _survey(self) -> Processes:
+        processes = await self._all_processes()
+        self._n_processes = max(self._n_processes, len(processes))
+        self._shunned &= set(processes)
+        return {
+            address: process
+            for address, process in processes.items()
+            if address not in self._shunned and process.get("status", "running") == "running"
+        }
+
+    async def _has_begun(self, actor: DaskActor, address: str, payload: Frames) -> bool:
+        """Make an actor in a process; return false if the process turns out to be gone."""
+        actor.future = self._client.submit(
+            DaskHost, actor=True, key=actor.key, workers=[address], allow_other_workers=False
+        )
+        made = asyncio.ensure_future(_error_of(actor.future))
+        began_at = time.monotonic()
+        while not (await asyncio.wait([made], timeout=until_next_look(time.monotonic() - began_at)))[0]:
+            if address not in await self._survey():  # it would wait for ever
+                made.cancel()
+                return False
+        error = made.result()
+        if error is not None:
+            if address in await self._survey():
+                raise ActorLostError(f"Dask could not make it: {error!r}")
+            return False
+        try:
+            await self._ask(actor, "begin", payload, self._membership.is_own)
+        except (OSError, KeyError):
+            self._shunned.add(address)
+            return False
+        return True
+
+    # ---- calling, in the client's event loop
+
+    async def _exchange(self, actor: DaskActor, number: int, messages: list[Frames]) -> None:
+        try:
+            await actor.is_placed.wait()
+            if actor.error is not None:
+                raise actor.error
+            answer = await self._ask(actor, "exchange", number, messages)
+        except asyncio.CancelledError:
+            actor.finish(number, None, ActorLostError("it was killed"))
+        except Exception as error:
+            actor.finish(number, None, self._lost(actor, error))
+        else:
+            actor.finish(number, answer, None)
+
+    async def _ask(self, actor: DaskActor, method: str, *args: Any) -> Any:
+        address = actor.address or ""
+        message = {"actor": actor.key, "function": method, "args": list(map(to_serialize, args)), "kwargs": {}}
+        if address not in self._ways:
+            self._ways[address] = await self._way_to(address)
+        way = self._ways[address]
+        if way is not None:
+            reply = await way.actor_execute(**message)
+        else:
+            reply = await self._client.scheduler.proxy(worker=address, msg={"op": "actor_execute", **message})
+        if reply["status"] != "OK":
+            raise reply["exception"]
+        return reply["result"]
+
+    async def _way_to(self, address: str) -> Any:
+        """Return what speaks to a process directly; ``None`` if it cannot be reached from here, or is not to be."""
+        if self._client.direct_to_workers is False:
+            return None
+        way = self._client.rpc(address)
+        try:
+            await asyncio.wait_for(way.identity(), REACH_SECONDS)
+        except asyncio.TimeoutError:
+            return None
+        return way
+
+    def _lost(self, actor: DaskActor, error: Exception) -> ActorLostError:
+        if isinstance(error, ActorLostError):
+            return error
+        why = "" if isinstance(error, (OSError, KeyError)) else f": {type(error).__name__}: {error}"
+        if actor.address is None:
+            lost = ActorLostError(f"the Dask scheduler cannot be reached{why}")
+        else:
+            self._shunned.add(actor.address)
+            lost = ActorLostError(f"its Dask worker process, {actor.address}, has ended or cannot be reached{why}")
+        lost.__cause__ = error
+        return lost
+
+    # ---- ending, in the client's event loop
+
+    def _end(self, actor: DaskActor) -> asyncio.Future[None]:
+        if actor.ending is None:
+            actor.ending = asyncio.ensure_future(self._end_one(actor))
+        return actor.ending
+
+    async def _end_one(self, actor: DaskActor) -> None:
+        try:
+            must_restart = await self._must_restart(actor)
+            if must_restart and actor.address is not None:
+                self._shunned.add(actor.address)
+            actor.stop()
+            if must_restart:
+                with suppress(Exception):  # it is gone already
+                    await self._client.restart_workers([actor.address], RESTART_SECONDS, raise_for_error=False)
+        finally:
+            actor.stop()
+            self._actors.discard(actor)
+
+    async def _must_restart(self, actor: DaskActor) -> bool:
+        """Let an actor's host end; return whether something runs on there, so that the process is to be restarted."""
+        is_up = actor.is_placed.is_set() and actor.error is None
+        address = actor.address
+        if not is_up or address is None or address in self._shunned:
+            return False
+        try:
+            if await asyncio.wait_for(self._ask(actor, "leave"), LEAVE_SECONDS):
+                return False
+        except asyncio.TimeoutError:
+            pass  # what runs there holds the interpreter's lock
+        except Exception:
+            return False  # it is gone
+        processes, keys = await self._survey(), await self._client.scheduler.has_what(workers=[address])
+        is_alone = all(key == actor.key or not str(key).startswith(KEY) for key in keys.get(address, ()))
+        return is_alone and processes.get(address, {}).get("nanny") is not None
+
+
+async def _error_of(future: Any) -> Optional[BaseException]:
+    error: Optional[BaseException] = await future.exception()
+    return error
+
+
+def _call(function: Callable[..., Any], *args: Any) -> None:
+    function(*args)  # an awaitable that it returns is not for the event loop's own callbacks

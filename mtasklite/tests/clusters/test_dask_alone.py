@@ -1,0 +1,157 @@
+"""The pool on Dask where no client is in use: it starts a cluster on this machine, and nothing of it is left."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from mtasklite.tests.programs import Program, script
+
+pytest.importorskip("distributed")
+
+
+END_SECONDS = 100.0
+"""A limit against hanging: on a busy machine the start of a cluster alone may take many seconds."""
+
+
+def _program(folder, code):
+    return Program(folder, script(folder, code), command=[sys.executable])
+
+
+def _output_of(folder, code):
+    """Run a program that must end well, say nothing on its error stream and leave nothing; return what it prints."""
+    with _program(folder, code) as program:
+        program.end(END_SECONDS)
+        program.check_quiet()
+        return program.out
+
+
+def test_cluster_is_started_and_stopped_where_none_is_in_use(tmp_path):
+    """Without a client the pool starts a cluster with a process for each worker; no thread or process outlives it."""
+    code = """
+        if __name__ == "__main__":
+            with Pool(workers.where, 2, backend="dask", chunk_size=1) as pool:
+                seen = set()
+                for pid, _ in pool(workers.count_until(lambda: len(seen) == 2)):
+                    seen.add(pid)
+            print(len(seen), os.getpid() in seen, pool.num_workers)
+            print(sum(Pool(workers.square, 2, backend="dask")(range(100))))
+            kept = ("Dask-Offload", "Profile")  # Dask's own, which it keeps for the next cluster
+            print([thread.name for thread in threading.enumerate() if not thread.name.startswith(kept)])
+    """
+    assert _output_of(tmp_path, code) == "2 False 2\n328350\n['MainThread']\n"
+
+
+def test_process_that_dies_is_replaced_in_a_cluster_of_our_own(tmp_path):
+    """A late item, and one that ends its process, cost themselves in a cluster of our own too."""
+    code = """
+        if __name__ == "__main__":
+            worker = partial(workers.exit_on, fatal=7)
+            pool = Pool([workers.be_stuck_on, worker], backend="dask", task_timeout=1, exception_behavior="ignore")
+            print({type(result).__name__ for result in pool(range(50))} - {"WorkerDiedError", "TaskTimeoutError"})
+    """
+    assert _output_of(tmp_path, code) == "{'int'}\n"
+
+
+def test_classes_of_a_script_keep_their_identity(tmp_path):
+    """Objects and exceptions of classes of `__main__` come home as instances of these classes."""
+    code = """
+        class Point:
+            def __init__(self, x):
+                self.x = x
+        class MyError(Exception):
+            pass
+        def double(point):
+            if point.x == 3:
+                raise MyError(point.x)
+            return Point(2 * point.x)
+        if __name__ == "__main__":
+            results = list(Pool(double, 2, backend="dask", exception_behavior="ignore")(map(Point, range(5))))
+            print([type(result) in (Point, MyError) for result in results])
+            print([result.x for result in results if isinstance(result, Point)], isinstance(results[3], MyError))
+    """
+    assert _output_of(tmp_path, code) == f"{[True] * 5}\n[0, 2, 4, 8] True\n"
+
+
+def test_what_a_program_leaves_open_is_stopped_at_its_exit(tmp_path):
+    """A program that ends amid an iteration leaves nothing."""
+    code = """
+        if __name__ == "__main__":
+            results = iter(Pool(workers.square, 2, backend="dask")(itertools.count()))
+            print(next(results))
+    """
+    assert _output_of(tmp_path, code) == "0\n"
+
+
+def test_one_interrupt_ends_it_all(tmp_path):
+    """One Ctrl-C is raised where the results are consumed, and nothing is left."""
+    code = """
+        if __name__ == "__main__":
+            for item in Pool(partial(workers.nap, seconds=0.05), 2, backend="dask")(itertools.count()):
+                mark("working")
+    """
+    with _program(tmp_path, code) as program:
+        program.wait_for("working")
+        program.interrupt()
+        program.end(END_SECONDS)
+        program.check_interrupted()
+
+
+def test_nothing_runs_on_when_the_driver_is_killed(tmp_path):
+    """When the driver is killed with SIGKILL, its cluster ends."""
+    code = """
+        if __name__ == "__main__":
+            for item in Pool(partial(workers.nap, seconds=0.05), 2, backend="dask")(itertools.count()):
+                mark("working")
+    """
+    with _program(tmp_path, code) as program:
+        program.wait_for("working")
+        program.process.kill()
+        program.check_no_process_left()
+
+
+def test_script_without_a_guard_is_told_so(tmp_path):
+    """A script that starts its pool at its top, which the processes import, is told what to write; nobody waits."""
+    code = 'list(Pool(workers.square, 2, backend="dask")(range(3)))\n'
+    with _program(tmp_path, code) as program:
+        assert program.end(END_SECONDS) == 1
+        assert "WorkerInitError" in program.err
+        assert 'if __name__ == "__main__":' in program.err
+        program.check_no_process_left()
+
+
+def test_resources_without_a_client_are_an_error(tmp_path):
+    """A cluster that is started for the pool has no resources, and says so before it is started."""
+    code = """
+        if __name__ == "__main__":
+            try:
+                list(Pool(abs, 1, backend="dask", resources={"GPU": 1})([1]))
+            except ValueError as error:
+                print(error)
+    """
+    assert "make a Client of one that has them" in _output_of(tmp_path, code)
+
+
+@pytest.mark.parametrize("code", ['Pool(abs, backend="dask")', "__import__('mtasklite.dask').dask.pqdm([1], abs, 1)"])
+def test_error_says_what_to_install(tmp_path, code):
+    """Without Dask, one error says what to install, and no other module was asked for."""
+    lines = f"""
+        sys.modules["distributed"] = None
+        try:
+            {code}
+        except ImportError as error:
+            print(error)
+    """
+    text = "`backend='dask'` needs what is not installed: pip install \"mtasklite[dask]\"\n"
+    assert _output_of(tmp_path, lines) == text
+
+
+def test_dask_is_not_imported_unless_asked_for(tmp_path):
+    """Who works on processes imports nothing of Dask."""
+    code = """
+        if __name__ == "__main__":
+            list(Pool(workers.square, 2)(range(3)))
+            print([name for name in sys.modules if name.partition(".")[0] in ("dask", "distributed")])
+    """
+    assert _output_of(tmp_path, code) == "[]\n"
