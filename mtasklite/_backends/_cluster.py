@@ -14,6 +14,7 @@ import math
 import os
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -27,6 +28,7 @@ from mtasklite._backends._cluster_wire import to_frames
 from mtasklite._backends._cluster_worker import Arrival, RemoteWorker
 from mtasklite._batching import BATCH_SECONDS
 from mtasklite._byvalue import names_in_main
+from mtasklite._frames import level_of_user
 from mtasklite._interrupts import interrupts_put_off
 from mtasklite._messages import Batch, Event, InitFailed, Receipt
 from mtasklite._output import Output
@@ -58,6 +60,11 @@ LONGEST_SCALE = 32.0
 
 GRACE_SECONDS = 10.0
 """For the engine to say that an actor is gone that was killed."""
+
+NO_PLACE_REMEDY = "end what holds its places, another pool of this program perhaps, or ask for less (`resources`)"
+
+WARN_SECONDS, PLACE_SECONDS = 30.0, 600.0
+"""When no actor of a pool has found a place for so long, there is a warning; and then an error."""
 
 ACTORS_PER_SLOT = 2
 """A worker that has done all that it may, and is still leaving, and the next."""
@@ -96,6 +103,7 @@ class ClusterBackend:
         self._heard: list[Event] = []  # amid something else, for the next `poll`
         self._peaks: dict[int, int] = {}
         self._call_seconds = CALL_SECONDS
+        self._has_placed = self._has_warned = False
         self._owner = os.getpid()
         adapter.open(len(workers), task_timeout is not None)
         self._finalize = weakref.finalize(self, _on_dropped, self._owner, adapter, self._living)
@@ -168,6 +176,7 @@ class ClusterBackend:
         while True:
             self._hear(events, 0.0 if events else end - time.monotonic())
             self._end_late_leavers(events)
+            self._look_after_places(events)
             if events or len(self._living) != n_living:
                 return events
             if not self._adapter.is_joined:  # or the answers would be waited for that never come
@@ -189,30 +198,35 @@ class ClusterBackend:
         """
         now = time.monotonic()
         for worker in self._living:
-            if not worker.is_pending and (is_waiting or now - worker.heard_at >= SILENCE_SECONDS):
+            is_silent = not worker.is_pending and (is_waiting or now - worker.heard_at >= SILENCE_SECONDS)
+            if is_silent or worker.is_overdue:
                 worker.exchange()
 
     def _hear(self, events: list[Event], seconds: float) -> None:
         """Take in what has arrived; if nothing has, wait for it."""
         __tracebackhide__ = True
         if self._arrivals.empty() and seconds > 0:
-            try:
-                arrival = self._arrivals.get(timeout=min(seconds, WAIT_SECONDS))
-            except Empty:
-                return
-            self._take_in(arrival, events)
+            with suppress(Empty):
+                self._take_in(self._arrivals.get(timeout=min(seconds, WAIT_SECONDS)), events)
         for _ in range(self._arrivals.qsize()):
             self._take_in(self._arrivals.get_nowait(), events)
+        for worker in [worker for worker in self._living if worker.error_in_vain is not None]:
+            self._end_gone(worker, worker.error_in_vain, events)
 
     def _take_in(self, arrival: Arrival, events: list[Event]) -> None:
         worker = arrival.worker
         error = worker.take_in(arrival, events)
         if error is not None:
-            worker.end(self._adapter.death(error), events)
-            self._kill(worker)
-            self._living.discard(worker)
-        if worker.is_over:
+            self._end_gone(worker, error, events)
+        elif worker.is_over:
             self._bury(worker)
+
+    def _end_gone(self, worker: RemoteWorker, error: Optional[BaseException], events: list[Event]) -> None:
+        """Take in that an actor is gone."""
+        if error is not None:
+            worker.end(self._adapter.death(error), events)
+        self._bury(worker)
+        self._living.discard(worker)
 
     def _bury(self, worker: RemoteWorker) -> None:
         """Let nothing more be asked of a worker whose story is told."""
@@ -224,8 +238,7 @@ class ClusterBackend:
     def _kill(self, worker: RemoteWorker) -> None:
         if not worker.is_killed:
             worker.is_killed = True
-            if not worker.is_pending:
-                worker.exchange()  # its end will say that the actor is gone
+            worker.exchange()  # its end will say that the actor is gone
             self._adapter.kill(worker.actor)
 
     # ---- the end
@@ -249,11 +262,29 @@ class ClusterBackend:
     def retire(self, slot: int) -> None:
         worker = self._by_slot.pop(slot)
         worker.is_leaving = True
-        if worker.may_be_asked_to_leave:
+        if worker.has_greeted:
             worker.order(protocol.STOP)
         else:
             worker.end(Death("it was not needed"), [])
             self._kill(worker)
+
+    def _look_after_places(self, events: list[Event]) -> None:
+        """Warn if no actor has found a place in the cluster for long, and give up in the end."""
+        waiting = [worker for worker in self._by_slot.values() if not worker.has_greeted]
+        if self._has_placed or not waiting:
+            return
+        self._has_placed = len(waiting) < len(self._by_slot)
+        seconds = time.monotonic() - min(worker.begun_at for worker in waiting)
+        if self._has_placed or seconds < WARN_SECONDS:
+            return
+        text = f"the {self._adapter.name} cluster had no place for it, for {seconds:.0f} s: {NO_PLACE_REMEDY}"
+        if seconds >= PLACE_SECONDS:
+            for worker in waiting:
+                worker.end(Death(text), events)
+                self._bury(worker)
+        elif not self._has_warned:
+            self._has_warned = True
+            warnings.warn(f"no worker of this pool is up: {text}", RuntimeWarning, stacklevel=level_of_user())
 
     def _end_late_leavers(self, events: list[Event]) -> None:
         limit = self._task_timeout

@@ -26,7 +26,7 @@ from mtasklite import _wire
 from mtasklite._backends import _cluster_wire as protocol
 from mtasklite._backends._adapter import Answer, Frames
 from mtasklite._backends._cluster_output import ThreadPrinting
-from mtasklite._backends._cluster_wire import joined, pack, to_frames
+from mtasklite._backends._cluster_wire import HEARTBEAT_SECONDS, joined, pack, to_frames
 from mtasklite._backends._memory import own_peak
 from mtasklite._inbox import Inbox
 from mtasklite._messages import LEAVING, NOWHERE, UNPACKING
@@ -35,9 +35,6 @@ from mtasklite._stdio import Levels
 from mtasklite._worker import FLUSH_SECONDS, Finished, WorkerLoop, exitcode_of, hire, how_it_raised
 from mtasklite.constants import ArgumentPassing
 from mtasklite.errors import note_worker_process
-
-HEARTBEAT_SECONDS = 10.0
-"""An exchange that has nothing to say is answered after so long."""
 
 LASTING_SECONDS = 0.050
 """What a worker is at is said when it has lasted so long."""

@@ -21,7 +21,7 @@ from mtasklite import (
     delayed_init,
     is_exception,
 )
-from mtasklite._backends import _cluster
+from mtasklite._backends import _cluster, _cluster_worker
 from mtasklite.tests import workers
 from mtasklite.tests.local_cluster import ActorGoneError, LocalAdapter
 from mtasklite.tests.workers import wait_until
@@ -185,6 +185,38 @@ def test_actor_that_is_lost_costs_what_it_held(any_adapter, retries):
     assert {type(error) for error in failed} <= ({WorkerDiedError} if not retries else set())
     assert all(result == item * item for item, result in enumerate(results) if not is_exception(result))
     assert len(any_adapter.actors) >= 3
+
+
+def test_answer_that_was_lost_with_its_machine_holds_nobody_up(adapter, monkeypatch):
+    """A call that never ends is seen through: another one tells that the actor is gone."""
+    monkeypatch.setattr(_cluster_worker, "OVERDUE_SECONDS", 0.3)
+    monkeypatch.setattr(_cluster_worker, "EARLIER_SECONDS", 0.1)
+    pool = _pool(workers.square, 1, exception_behavior="ignore", chunk_size=2)
+    results = pool(range(50))
+    taken = [next(results)]
+    adapter.actors[0].end(are_lost=True)
+    taken += results
+    assert len(taken) == 50
+    assert [result for result in taken if not is_exception(result)][-1] == 49 * 49
+    assert {type(result) for result in taken if is_exception(result)} <= {WorkerDiedError}
+
+
+def test_pool_without_a_place_warns_and_is_an_error_in_the_end(adapter, monkeypatch):
+    """When the cluster has no place for any worker, nobody waits for ever, and not in silence."""
+    monkeypatch.setattr(_cluster, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(_cluster, "WARN_SECONDS", 0.1)
+    monkeypatch.setattr(_cluster, "PLACE_SECONDS", 0.5)
+    start_actor = adapter.start_actor
+
+    def start_mute(slot, payload):
+        actor = start_actor(slot, payload)
+        actor.is_mute = True
+        return actor
+
+    monkeypatch.setattr(adapter, "start_actor", start_mute)
+    text = "no worker of this pool is up: the local cluster had no place for it"
+    with pytest.warns(RuntimeWarning, match=text), pytest.raises(WorkerInitError, match="end what holds its places"):
+        list(_pool(workers.square)([1]))
 
 
 def test_answers_that_overtake_each_other_are_taken_in_their_order(adapter, monkeypatch):
