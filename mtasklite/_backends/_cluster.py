@@ -224,7 +224,9 @@ class ClusterBackend:
     def _end_gone(self, worker: RemoteWorker, error: Optional[BaseException], events: list[Event]) -> None:
         """Take in that an actor is gone."""
         if error is not None:
-            worker.end(self._adapter.death(error), events)
+            death = self._adapter.death(error)
+            worker.is_killed = worker.is_killed or death.is_certain
+            worker.end(death, events)
         self._bury(worker)
         self._living.discard(worker)
 
@@ -238,8 +240,8 @@ class ClusterBackend:
     def _kill(self, worker: RemoteWorker) -> None:
         if not worker.is_killed:
             worker.is_killed = True
-            worker.exchange()  # its end will say that the actor is gone
             self._adapter.kill(worker.actor)
+            worker.exchange()  # its end will say that the actor is gone
 
     # ---- the end
 

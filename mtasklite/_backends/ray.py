@@ -190,7 +190,8 @@ class RayAdapter:
         reason = _shortened(str(error))
         if "No module named 'mtasklite'" in reason:
             return Death("mtasklite is not installed where the cluster has placed it: install the same version there")
-        return Death(reason, _exitcode_in(reason), is_from_outside=bool(FROM_OUTSIDE.search(reason)))
+        is_certain = isinstance(error, ray.exceptions.ActorDiedError)
+        return Death(reason, _exitcode_in(reason), bool(FROM_OUTSIDE.search(reason)), is_certain)
 
     def close(self) -> None:
         if self._finalize is not None and self._finalize.detach() is not None and self._joined is not None:
