@@ -11,6 +11,7 @@ import numpy
 import pytest
 
 import mtasklite.pool
+import mtasklite.ray
 from mtasklite import (
     ArgumentPassing,
     Pool,
@@ -365,6 +366,20 @@ def test_argument_that_a_cluster_cannot_have_is_an_error(adapter, kwargs, error,
     with pytest.raises(error, match=text):
         Pool(**{"worker_or_worker_arr": abs, "n_jobs": 2, "backend": "ray", **kwargs})
     assert adapter.actors == []
+
+
+@pytest.mark.parametrize("kwargs", [{"retries": -1}, {"chunk_size": 0}, {"start_method": "spawn"}], ids=str)
+def test_wrong_argument_is_an_error_before_the_cluster_is_asked_for_anything(adapter, monkeypatch, kwargs):
+    """A cluster is not started to find out how many workers it could have, if the pool cannot be made."""
+    monkeypatch.setattr(adapter, "capacity", lambda: pytest.fail("it was asked"))
+    with pytest.raises(ValueError, match=next(iter(kwargs))):
+        Pool(abs, backend="ray", **kwargs)
+
+
+def test_door_of_a_cluster_refuses_threads(adapter):
+    """`use_threads=True` contradicts the module that `pqdm` was imported from."""
+    with pytest.raises(ValueError, match="`use_threads=True` means `backend='threads'` but `backend` is: 'ray'"):
+        mtasklite.ray.pqdm([1], abs, n_jobs=2, use_threads=True)
 
 
 def test_resources_without_a_cluster_are_an_error():
