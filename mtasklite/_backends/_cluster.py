@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 import time
 import warnings
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Optional
@@ -24,13 +23,14 @@ from typing import Any, Optional
 from mtasklite import _wire
 from mtasklite._backends import _cluster_wire as protocol
 from mtasklite._backends._adapter import Adapter, Death, Frames, Then
+from mtasklite._backends._cluster_ending import EngineThreads, end_all, on_dropped
 from mtasklite._backends._cluster_wire import to_frames
 from mtasklite._backends._cluster_worker import Arrival, RemoteWorker
 from mtasklite._batching import BATCH_SECONDS
 from mtasklite._byvalue import names_in_main
 from mtasklite._frames import level_of_user
 from mtasklite._interrupts import interrupts_put_off
-from mtasklite._messages import Batch, Event, InitFailed, Receipt
+from mtasklite._messages import Batch, Event, ExitFailed, InitFailed, Receipt
 from mtasklite._output import Output
 from mtasklite._stdio import current_levels
 from mtasklite._window import MAX_BATCH_BYTES
@@ -104,9 +104,10 @@ class ClusterBackend:
         self._peaks: dict[int, int] = {}
         self._call_seconds = CALL_SECONDS
         self._has_placed = self._has_warned = False
+        self._engine_threads = EngineThreads()
         self._owner = os.getpid()
         adapter.open(len(workers), task_timeout is not None)
-        self._finalize = weakref.finalize(self, _on_dropped, self._owner, adapter, self._living)
+        self._finalize = weakref.finalize(self, on_dropped, self._owner, adapter, self._living)
 
     @property
     def batch_scale(self) -> float:
@@ -116,7 +117,7 @@ class ClusterBackend:
     def _call(self, actor: Any, number: int, messages: list[Frames], then: Then) -> None:
         """Start an exchange, and measure what that costs: CPU time, for others may use the CPU meanwhile."""
         started_at = time.thread_time()
-        self._adapter.call(actor, number, messages, then)
+        self._adapter.call(actor, number, messages, self._engine_threads.noting(then))
         seconds = THREADS_FACTOR * (time.thread_time() - started_at)
         self._call_seconds += 0.02 * (seconds - self._call_seconds)
 
@@ -169,6 +170,13 @@ class ClusterBackend:
     def poll(self, seconds: Optional[float]) -> list[Event]:
         __tracebackhide__ = True
         self._check_ours()
+        events = self._wait(seconds)
+        if not events and not self._adapter.is_joined:  # or the answers would be waited for that never come
+            raise PoolClosedError(f"the program has left the {self._adapter.name} cluster that this pool is on")
+        return events
+
+    def _wait(self, seconds: Optional[float]) -> list[Event]:
+        __tracebackhide__ = True
         events, self._heard = self._heard, []
         n_living = len(self._living)
         end = math.inf if seconds is None else time.monotonic() + seconds
@@ -177,11 +185,8 @@ class ClusterBackend:
             self._hear(events, 0.0 if events else end - time.monotonic())
             self._end_late_leavers(events)
             self._look_after_places(events)
-            if events or len(self._living) != n_living:
-                return events
-            if not self._adapter.is_joined:  # or the answers would be waited for that never come
-                raise PoolClosedError(f"the program has left the {self._adapter.name} cluster that this pool is on")
-            if time.monotonic() >= end:
+            is_done = events or len(self._living) != n_living or time.monotonic() >= end
+            if is_done or not self._adapter.is_joined:
                 return events
             self._listen(is_waiting=True)
 
@@ -299,17 +304,22 @@ class ClusterBackend:
     def close(self, seconds: Optional[float]) -> list[Event]:
         if os.getpid() != self._owner:
             return []  # a copy in a forked child: the workers are not its own
+        if self._engine_threads.hand_over(self.close, seconds):
+            return []
         events: list[Event] = []
         for slot in list(self._by_slot):
             self.retire(slot)
         end = math.inf if seconds is None else time.monotonic() + seconds
         while not all(worker.is_over for worker in self._living) and self._adapter.is_joined and time.monotonic() < end:
-            events += self.poll(min(WAIT_SECONDS, end - time.monotonic(), self._task_timeout or math.inf))
+            events += self._wait(min(WAIT_SECONDS, end - time.monotonic(), self._task_timeout or math.inf))
+        events += self._heard
         self.terminate()
-        return events
+        return [event for event in events if isinstance(event, (InitFailed, ExitFailed))]
 
     def terminate(self) -> None:
         if os.getpid() != self._owner or not self._finalize.alive:
+            return
+        if self._engine_threads.hand_over(self.terminate):
             return
         with interrupts_put_off():
             for worker in self._living:
@@ -320,28 +330,6 @@ class ClusterBackend:
                 self._listen(is_waiting=True)  # what was under way may have ended well before the actor did
                 self._hear([], end - time.monotonic())
             self._finalize.detach()
-            _end_all(self._adapter, self._living)
+            end_all(self._adapter, self._living)
             self._living.clear()
         self._by_slot.clear()
-
-
-def _on_dropped(owner: int, adapter: Adapter, living: set[RemoteWorker]) -> None:
-    """End what is left of a backend that was dropped without being closed, or that is open when the interpreter exits.
-
-    Any thread may have collected it, also one of the engine's own, which must not wait for what only it could do.
-    """
-    if os.getpid() != owner:
-        return
-    left = list(living)
-    living.clear()
-    if threading.current_thread() is threading.main_thread():
-        _end_all(adapter, left)
-    else:
-        threading.Thread(target=_end_all, args=(adapter, left), name="mtasklite-end", daemon=True).start()
-
-
-def _end_all(adapter: Adapter, living: Iterable[RemoteWorker]) -> None:
-    for worker in living:
-        with suppress(Exception):
-            adapter.kill(worker.actor)
-    adapter.close()

@@ -336,6 +336,29 @@ def test_cluster_that_was_left_is_not_waited_for_at_the_end(adapter):
         adapter.is_joined = False
 
 
+def test_pool_that_the_engines_own_thread_ends_waits_for_nothing_there(adapter):
+    """In a thread in which the engine calls back, the end of a pool is left to another thread."""
+    adapter.are_async = True
+    pool = _pool(workers.square, 1)
+    results = iter(pool(range(1000)))
+    assert next(results) == 0
+    loop = adapter.actors[0]._loop
+    backend = pool._crew.backend
+    wait_until(lambda: backend._engine_threads._threads)
+    closed = threading.Event()
+    loop.call_soon_threadsafe(lambda: (backend.close(None), closed.set()))
+    assert closed.wait(workers.LIMIT_SECONDS)
+    wait_until(lambda: all(actor.is_gone for actor in adapter.actors))
+    wait_until(lambda: not backend._finalize.alive)
+
+
+def test_worker_that_cannot_be_sent_is_told_of_though_nothing_was_asked_for(adapter):
+    """What befell a worker before the first item is said when the block is left."""
+    with pytest.warns(RuntimeWarning, match="worker 0 could not be made"):  # noqa: SIM117
+        with _pool([threading.Lock().acquire, workers.square], None, exception_behavior="ignore"):
+            pass
+
+
 def test_pool_that_is_dropped_leaves_nothing(adapter):
     """An iteration that nobody holds any more ends its actors."""
     results = iter(_pool(workers.square)(range(10_000)))
