@@ -295,6 +295,9 @@ class ClusterBackend:
 
     def _end_late_leavers(self, events: list[Event]) -> None:
         limit = self._task_timeout
+        for worker in [worker for worker in self._living if worker.is_slow_to_die]:
+            worker.end(Death("it did not end by itself"), events)
+            self._bury(worker)
         if limit is None:
             return
         for worker in [worker for worker in self._living if worker.is_late_to_leave(limit)]:

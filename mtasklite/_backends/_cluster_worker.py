@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from functools import partial
@@ -31,6 +32,9 @@ from mtasklite._output import Output
 
 OVERDUE_SECONDS = HEARTBEAT_SECONDS + 5.0
 """An exchange that lasts longer may have been lost with its machine: another one tells whether the actor lives."""
+
+DYING_SECONDS = 60.0
+"""For the `__exit__` of a worker object whose task raised what ends the worker."""
 
 EARLIER_SECONDS = 2.0
 """When an actor is known to be gone, its earlier answers may still be under way for so long."""
@@ -100,6 +104,7 @@ class RemoteWorker:
         self._init_error: Optional[BaseException] = None
         self._exit_error: Optional[BaseException] = None
         self._last_words: Optional[tuple[int, int, str, str]] = None  # where it was, exit code, reason, traceback
+        self._dying_at = math.inf
         self.peak_bytes = 0
         self.heard_at = self.begun_at = time.monotonic()
 
@@ -159,6 +164,11 @@ class RemoteWorker:
         """Whether it is told to leave, and has been at one thing for longer than this."""
         place = self.position if self.is_leaving else None
         return limit is not None and place is not None and time.monotonic() - place[1] >= limit
+
+    @property
+    def is_slow_to_die(self) -> bool:
+        """Whether its task has raised what ends it, and its `__exit__` does not end."""
+        return not self.is_over and time.monotonic() - self._dying_at >= DYING_SECONDS
 
     # ---- what it says
 
@@ -221,6 +231,7 @@ class RemoteWorker:
             self._init_error = _wire.unpack_error(head)
         elif tag == protocol.DYING:
             self._last_words = head
+            self._dying_at = time.monotonic()
         elif tag == protocol.LEFT:
             farewell, self.peak_bytes = head
             if farewell is not None:

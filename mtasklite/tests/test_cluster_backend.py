@@ -6,6 +6,7 @@ import random
 import sys
 import threading
 import time
+from functools import partial
 
 import numpy
 import pytest
@@ -334,6 +335,50 @@ def test_cluster_that_was_left_is_not_waited_for_at_the_end(adapter):
         for actor in adapter.actors:
             actor.is_mute = True
         adapter.is_joined = False
+
+
+def test_task_that_prints_does_not_wait_for_a_slow_consumer(adapter):
+    """While the consumer is busy with a result, its workers go on, though what they print is not shown yet."""
+    adapter.are_async = True  # whose output is taken thread by thread
+    log = []
+    results = iter(_pool(partial(_print_and_log, log=_Shared(log)), 1, forward_output=True)(range(3)))
+    next(results)
+    wait_until(lambda: len(log) >= 2 * N_LINES)
+    assert list(results) == [1, 2]
+
+
+N_LINES = 10
+
+
+def _print_and_log(item, log):
+    for number in range(N_LINES):
+        time.sleep(0.015)
+        print("item", item, "line", number)
+        log.append(item)
+    return item
+
+
+@delayed_init
+class NeverLeaving:
+    """Ends its worker, and is stuck when it is left."""
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, *exc_info):
+        workers.GATE.wait(workers.LIMIT_SECONDS)
+
+    def __call__(self, item):
+        return _exit_at_5(item)
+
+
+@pytest.mark.usefixtures("gate")
+def test_worker_that_ends_and_does_not_come_to_its_end_is_not_waited_for(adapter, monkeypatch):
+    """What ends a worker by being raised costs its item, also if the `__exit__` after that never ends."""
+    monkeypatch.setattr(_cluster_worker, "DYING_SECONDS", 0.2)
+    pool = _pool(NeverLeaving(), 1, exception_behavior="ignore", join_timeout=0)
+    results = list(pool(range(10)))
+    assert [index for index, result in enumerate(results) if is_exception(result)] == [5]
 
 
 def test_pool_that_the_engines_own_thread_ends_waits_for_nothing_there(adapter):
