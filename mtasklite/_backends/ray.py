@@ -47,7 +47,7 @@ class Connection(NamedTuple):
     job: str
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a garbage collection amid it may end another pool in this very thread
 _ours: Optional[Connection] = None
 """The connection that was made here, if one is; it ends with the last of its users."""
 _n_users = 0
@@ -57,7 +57,7 @@ _is_useless = False
 def _after_fork() -> None:
     """Note in a forked child that Ray, if it is connected, is so in the parent's threads only."""
     global _lock, _is_useless
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _is_useless = bool(ray.is_initialized())
 
 
