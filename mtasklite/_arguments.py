@@ -166,20 +166,16 @@ def check_window(chunk_size: Any, chunk_prefill_ratio: Any) -> Optional[int]:
     return max(1, int(min(size * ratio, sys.maxsize)))
 
 
-def check_backend_name(backend: Any) -> None:
-    """Raise if there is no such backend."""
+def check_backend(backend: Any, use_threads: bool, start_method: Any) -> str:
+    """Return the name of the backend."""
     if backend is not None and backend not in BACKENDS:
         raise ValueError(f"`backend` must be one of {_listed(BACKENDS)} or None but got: {backend!r}")
-
-
-def check_backend(backend: Any, use_threads: bool, start_method: Any, n_workers: int, needs_own_worker: bool) -> str:
-    """Return the name of the backend."""
     if use_threads and backend not in (None, "threads"):
         raise ValueError(f"`use_threads=True` means `backend='threads'` but `backend` is: {backend!r}")
     chosen = "threads" if use_threads else backend or "processes"
     if start_method is not None:
         _check_start_method(start_method, chosen)
-    return "inline" if n_workers == 1 and not needs_own_worker and chosen not in CLUSTERS else chosen
+    return str(chosen)
 
 
 def check_resources(resources: Any, backend: Any, worker_or_worker_arr: Any) -> tuple[Mapping[str, float], ...]:

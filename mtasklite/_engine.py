@@ -21,22 +21,15 @@ from typing import Any, Optional
 from mtasklite._deadlines import At, late_slots
 from mtasklite._faults import Failures, death_error, found_late_error, init_error, late_error
 from mtasklite._ledger import END, OVERHEAD, WINDOW
-from mtasklite._messages import UNPACKING, Batch, FoundLate, InitFailed, Lost, Ready, Receipt, Returned, Run
+from mtasklite._messages import SOMEWHERE, UNPACKING, Batch, FoundLate, InitFailed, Lost, Ready, Receipt, Returned, Run
 from mtasklite._outlet import AsTheyCome, InOrder, Outlet
 from mtasklite._queue import Queue
 from mtasklite._roster import Roster
-from mtasklite._rules import Rules, Want
+from mtasklite._rules import MAX_DEATHS_OVER_AN_ITEM, MAX_IDLE_DEATHS, Rules, Want
 from mtasklite._slots import Sent, Slot
 from mtasklite._window import MAX_BATCH_BYTES, UNLIMITED, Window
 from mtasklite.constants import ExceptionBehaviour
 from mtasklite.errors import DeferredExceptions, WorkerInitError
-
-MAX_DEATHS_OVER_AN_ITEM = 2
-"""So many workers may die with an item at hand that they had not started; then it is taken for the cause."""
-
-MAX_IDLE_DEATHS = 10
-"""A worker that dies this often in a row with no item done is given up, so that nothing respawns for ever. Not sooner,
-for who kills workers at random strikes some while they start."""
 
 
 class Engine:
@@ -62,6 +55,7 @@ class Engine:
         self._deferred: dict[int, Exception] = {}
         self._attempts: dict[int, int] = {}
         self._deaths_over: dict[int, int] = {}
+        self._suspects: set[int] = set()  # held together when a worker was lost nobody knows where
         self.failures = Failures()
         self._queue = Queue()
         self._outlet: Outlet = AsTheyCome() if rules.is_unordered else InOrder(first)
@@ -80,8 +74,8 @@ class Engine:
         if must_read:
             room = self._window.room(self._slots.n_live, self._slots.items_ahead)
         slot = self._slots.next_hungry if room > 0 else None
-        if slot is None:
-            return None
+        if slot is None or (slot.batches and self._suspects):
+            return None  # an item that was suspected is alone with its worker
         return Want(slot.index, min(room, self._batch_size(slot, must_read)), must_read)
 
     @property
@@ -206,6 +200,7 @@ class Engine:
         slot = self._slots[run.slot]
         sent = slot.batch_of(run)
         items, failures = sent.receive(run)
+        self._suspects.difference_update(range(run.first, run.first + len(run.values)) if self._suspects else ())
         slot.tally.n_items += len(run.values) - len(failures)
         slot.idle_deaths = 0
         if run.busy_seconds >= 0:
@@ -243,6 +238,8 @@ class Engine:
         for sent in slot.batches:
             self._window.on_batch_left(sent.receipt.n_bytes)
         late_item = slot.late_item
+        if event.current == SOMEWHERE and len(may_have_run) > 1:
+            self._suspects.update(number for number, _ in may_have_run)
         if event.current < 0 and not_started and late_item in (None, UNPACKING):  # nor had it started any
             may_have_run, not_started = self._isolate(not_started)
         if may_have_run:
@@ -339,6 +336,7 @@ class Engine:
             slot.tally.n_retries += 1
             self._queue.put_back([Batch(number, [item])])
             return
+        self._suspects.discard(number)
         self.failures.add(error)
         slot.tally.n_items += 1
         slot.tally.n_errors += 1

@@ -8,6 +8,13 @@ from typing import Optional
 from mtasklite._window import UNLIMITED
 from mtasklite.constants import ExceptionBehaviour
 
+MAX_DEATHS_OVER_AN_ITEM = 2
+"""So many workers may die with an item at hand that they had not started; then it is taken for the cause."""
+
+MAX_IDLE_DEATHS = 10
+"""A worker that dies this often in a row with no item done is given up, so that nothing respawns for ever. Not sooner,
+for who kills workers at random strikes some while they start."""
+
 
 @dataclass(frozen=True)
 class Rules:

@@ -106,35 +106,35 @@ class Pool(Generic[R]):
         forward_output: Union[bool, str, None] = None,
         exception_behaviour: Union[ExceptionBehaviour, str, None] = None,
     ) -> None:
-        _arguments.check_backend_name(backend)
-        needs = _arguments.check_resources(resources, backend, worker_or_worker_arr)
-        adapter = make_adapter(backend, needs) if backend in _arguments.CLUSTERS else None
-        capacity = available_cpus if adapter is None else adapter.capacity
-        workers = _arguments.check_workers(worker_or_worker_arr, n_jobs, capacity)
         max_tasks = None
         if max_tasks_per_child is not None:
             max_tasks = _arguments.check_integer("max_tasks_per_child", max_tasks_per_child, least=1)
+        chosen = _arguments.check_backend(backend, _arguments.check_flag("use_threads", use_threads), start_method)
+        needs = _arguments.check_resources(resources, backend, worker_or_worker_arr)
+        checked: dict[str, Any] = {
+            "argument_type": _arguments.check_argument_type(argument_type),
+            "behaviour": _arguments.check_behaviour(exception_behavior, exception_behaviour),
+            "is_bounded": _arguments.check_flag("bounded", bounded),
+            "window": _arguments.check_window(chunk_size, chunk_prefill_ratio),
+            "is_unordered": _arguments.check_flag("is_unordered", is_unordered),
+            "task_timeout": _arguments.check_seconds("task_timeout", task_timeout, must_be_positive=True),
+            "join_timeout": _arguments.check_seconds("join_timeout", join_timeout, must_be_positive=False),
+            "retries": _arguments.check_integer("retries", retries, least=0),
+            "output": _arguments.check_forward(forward_output),
+        }
+        # Last, for to ask a cluster how many workers it can have may start it.
+        adapter = make_adapter(chosen, needs) if chosen in _arguments.CLUSTERS else None
+        capacity = available_cpus if adapter is None else adapter.capacity
+        workers = _arguments.check_workers(worker_or_worker_arr, n_jobs, capacity)
+        needs_own_worker = task_timeout is not None or max_tasks is not None
+        is_inline = len(workers) == 1 and not needs_own_worker and adapter is None
         self._settings = Settings(
             workers=workers,
-            argument_type=_arguments.check_argument_type(argument_type),
-            behaviour=_arguments.check_behaviour(exception_behavior, exception_behaviour),
-            is_bounded=_arguments.check_flag("bounded", bounded),
-            window=_arguments.check_window(chunk_size, chunk_prefill_ratio),
-            is_unordered=_arguments.check_flag("is_unordered", is_unordered),
-            task_timeout=_arguments.check_seconds("task_timeout", task_timeout, must_be_positive=True),
-            join_timeout=_arguments.check_seconds("join_timeout", join_timeout, must_be_positive=False),
-            retries=_arguments.check_integer("retries", retries, least=0),
             max_tasks=max_tasks,
             start_method=start_method,
-            backend=_arguments.check_backend(
-                backend,
-                _arguments.check_flag("use_threads", use_threads),
-                start_method,
-                len(workers),
-                needs_own_worker=task_timeout is not None or max_tasks is not None,
-            ),
-            output=_arguments.check_forward(forward_output),
+            backend="inline" if is_inline else chosen,
             adapter=adapter,
+            **checked,
         )
         self.num_workers: int = len(workers)
         self.exited = False

@@ -249,8 +249,8 @@ def make_pqdm(use_threads: bool, backend: Optional[str] = None) -> Pqdm:
         check_choice("exception_behaviour", exception_behaviour, ExceptionBehaviour)
         if "exception_behavior" not in pool_kwargs or not isinstance(exception_behaviour, Default):
             pool_kwargs["exception_behaviour"] = exception_behaviour
-        if pool_kwargs.get("backend") is None:
-            pool_kwargs["backend"] = backend
+        if pool_kwargs.get("backend") is None and backend is not None:
+            pool_kwargs["backend"] = backend  # with `use_threads=True`, which contradicts it, that is an error
         if pool_kwargs.get("forward_output") is None:
             pool_kwargs["forward_output"] = True
         pool = Pool(

@@ -24,11 +24,13 @@ class Death(NamedTuple):
         reason: In words.
         exitcode: As in ``multiprocess.Process.exitcode``; ``None``: not known.
         is_from_outside: Whether the machine was lost, or others ended the actor: no fault of the worker's.
+        is_certain: Whether the actor is surely gone, and need not be killed.
     """
 
     reason: str
     exitcode: Optional[int] = None
     is_from_outside: bool = False
+    is_certain: bool = False
 
 
 class Adapter(Protocol):

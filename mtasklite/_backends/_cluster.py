@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 import time
+import warnings
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Optional
@@ -23,12 +23,14 @@ from typing import Any, Optional
 from mtasklite import _wire
 from mtasklite._backends import _cluster_wire as protocol
 from mtasklite._backends._adapter import Adapter, Death, Frames, Then
+from mtasklite._backends._cluster_ending import EngineThreads, end_all, on_dropped
 from mtasklite._backends._cluster_wire import to_frames
 from mtasklite._backends._cluster_worker import Arrival, RemoteWorker
 from mtasklite._batching import BATCH_SECONDS
 from mtasklite._byvalue import names_in_main
+from mtasklite._frames import level_of_user
 from mtasklite._interrupts import interrupts_put_off
-from mtasklite._messages import Batch, Event, InitFailed, Receipt
+from mtasklite._messages import Batch, Event, ExitFailed, InitFailed, Receipt
 from mtasklite._output import Output
 from mtasklite._stdio import current_levels
 from mtasklite._window import MAX_BATCH_BYTES
@@ -58,6 +60,11 @@ LONGEST_SCALE = 32.0
 
 GRACE_SECONDS = 10.0
 """For the engine to say that an actor is gone that was killed."""
+
+NO_PLACE_REMEDY = "end what holds its places, another pool of this program perhaps, or ask for less (`resources`)"
+
+WARN_SECONDS, PLACE_SECONDS = 30.0, 600.0
+"""When no actor of a pool has found a place for so long, there is a warning; and then an error."""
 
 ACTORS_PER_SLOT = 2
 """A worker that has done all that it may, and is still leaving, and the next."""
@@ -96,9 +103,11 @@ class ClusterBackend:
         self._heard: list[Event] = []  # amid something else, for the next `poll`
         self._peaks: dict[int, int] = {}
         self._call_seconds = CALL_SECONDS
+        self._has_placed = self._has_warned = False
+        self._engine_threads = EngineThreads()
         self._owner = os.getpid()
         adapter.open(len(workers), task_timeout is not None)
-        self._finalize = weakref.finalize(self, _on_dropped, self._owner, adapter, self._living)
+        self._finalize = weakref.finalize(self, on_dropped, self._owner, adapter, self._living)
 
     @property
     def batch_scale(self) -> float:
@@ -108,7 +117,7 @@ class ClusterBackend:
     def _call(self, actor: Any, number: int, messages: list[Frames], then: Then) -> None:
         """Start an exchange, and measure what that costs: CPU time, for others may use the CPU meanwhile."""
         started_at = time.thread_time()
-        self._adapter.call(actor, number, messages, then)
+        self._adapter.call(actor, number, messages, self._engine_threads.noting(then))
         seconds = THREADS_FACTOR * (time.thread_time() - started_at)
         self._call_seconds += 0.02 * (seconds - self._call_seconds)
 
@@ -161,6 +170,13 @@ class ClusterBackend:
     def poll(self, seconds: Optional[float]) -> list[Event]:
         __tracebackhide__ = True
         self._check_ours()
+        events = self._wait(seconds)
+        if not events and not self._adapter.is_joined:  # or the answers would be waited for that never come
+            raise PoolClosedError(f"the program has left the {self._adapter.name} cluster that this pool is on")
+        return events
+
+    def _wait(self, seconds: Optional[float]) -> list[Event]:
+        __tracebackhide__ = True
         events, self._heard = self._heard, []
         n_living = len(self._living)
         end = math.inf if seconds is None else time.monotonic() + seconds
@@ -168,11 +184,9 @@ class ClusterBackend:
         while True:
             self._hear(events, 0.0 if events else end - time.monotonic())
             self._end_late_leavers(events)
-            if events or len(self._living) != n_living:
-                return events
-            if not self._adapter.is_joined:  # or the answers would be waited for that never come
-                raise PoolClosedError(f"the program has left the {self._adapter.name} cluster that this pool is on")
-            if time.monotonic() >= end:
+            self._look_after_places(events)
+            is_done = events or len(self._living) != n_living or time.monotonic() >= end
+            if is_done or not self._adapter.is_joined:
                 return events
             self._listen(is_waiting=True)
 
@@ -189,30 +203,37 @@ class ClusterBackend:
         """
         now = time.monotonic()
         for worker in self._living:
-            if not worker.is_pending and (is_waiting or now - worker.heard_at >= SILENCE_SECONDS):
+            is_silent = not worker.is_pending and (is_waiting or now - worker.heard_at >= SILENCE_SECONDS)
+            if is_silent or worker.is_overdue:
                 worker.exchange()
 
     def _hear(self, events: list[Event], seconds: float) -> None:
         """Take in what has arrived; if nothing has, wait for it."""
         __tracebackhide__ = True
         if self._arrivals.empty() and seconds > 0:
-            try:
-                arrival = self._arrivals.get(timeout=min(seconds, WAIT_SECONDS))
-            except Empty:
-                return
-            self._take_in(arrival, events)
+            with suppress(Empty):
+                self._take_in(self._arrivals.get(timeout=min(seconds, WAIT_SECONDS)), events)
         for _ in range(self._arrivals.qsize()):
             self._take_in(self._arrivals.get_nowait(), events)
+        for worker in [worker for worker in self._living if worker.error_in_vain is not None]:
+            self._end_gone(worker, worker.error_in_vain, events)
 
     def _take_in(self, arrival: Arrival, events: list[Event]) -> None:
         worker = arrival.worker
         error = worker.take_in(arrival, events)
         if error is not None:
-            worker.end(self._adapter.death(error), events)
-            self._kill(worker)
-            self._living.discard(worker)
-        if worker.is_over:
+            self._end_gone(worker, error, events)
+        elif worker.is_over:
             self._bury(worker)
+
+    def _end_gone(self, worker: RemoteWorker, error: Optional[BaseException], events: list[Event]) -> None:
+        """Take in that an actor is gone."""
+        if error is not None:
+            death = self._adapter.death(error)
+            worker.is_killed = worker.is_killed or death.is_certain
+            worker.end(death, events)
+        self._bury(worker)
+        self._living.discard(worker)
 
     def _bury(self, worker: RemoteWorker) -> None:
         """Let nothing more be asked of a worker whose story is told."""
@@ -224,9 +245,8 @@ class ClusterBackend:
     def _kill(self, worker: RemoteWorker) -> None:
         if not worker.is_killed:
             worker.is_killed = True
-            if not worker.is_pending:
-                worker.exchange()  # its end will say that the actor is gone
             self._adapter.kill(worker.actor)
+            worker.exchange()  # its end will say that the actor is gone
 
     # ---- the end
 
@@ -249,14 +269,35 @@ class ClusterBackend:
     def retire(self, slot: int) -> None:
         worker = self._by_slot.pop(slot)
         worker.is_leaving = True
-        if worker.may_be_asked_to_leave:
+        if worker.has_greeted:
             worker.order(protocol.STOP)
         else:
             worker.end(Death("it was not needed"), [])
             self._kill(worker)
 
+    def _look_after_places(self, events: list[Event]) -> None:
+        """Warn if no actor has found a place in the cluster for long, and give up in the end."""
+        waiting = [worker for worker in self._by_slot.values() if not worker.has_greeted]
+        if self._has_placed or not waiting:
+            return
+        self._has_placed = len(waiting) < len(self._by_slot)
+        seconds = time.monotonic() - min(worker.begun_at for worker in waiting)
+        if self._has_placed or seconds < WARN_SECONDS:
+            return
+        text = f"the {self._adapter.name} cluster had no place for it, for {seconds:.0f} s: {NO_PLACE_REMEDY}"
+        if seconds >= PLACE_SECONDS:
+            for worker in waiting:
+                worker.end(Death(text), events)
+                self._bury(worker)
+        elif not self._has_warned:
+            self._has_warned = True
+            warnings.warn(f"no worker of this pool is up: {text}", RuntimeWarning, stacklevel=level_of_user())
+
     def _end_late_leavers(self, events: list[Event]) -> None:
         limit = self._task_timeout
+        for worker in [worker for worker in self._living if worker.is_slow_to_die]:
+            worker.end(Death("it did not end by itself"), events)
+            self._bury(worker)
         if limit is None:
             return
         for worker in [worker for worker in self._living if worker.is_late_to_leave(limit)]:
@@ -266,17 +307,22 @@ class ClusterBackend:
     def close(self, seconds: Optional[float]) -> list[Event]:
         if os.getpid() != self._owner:
             return []  # a copy in a forked child: the workers are not its own
+        if self._engine_threads.hand_over(self.close, seconds):
+            return []
         events: list[Event] = []
         for slot in list(self._by_slot):
             self.retire(slot)
         end = math.inf if seconds is None else time.monotonic() + seconds
         while not all(worker.is_over for worker in self._living) and self._adapter.is_joined and time.monotonic() < end:
-            events += self.poll(min(WAIT_SECONDS, end - time.monotonic(), self._task_timeout or math.inf))
+            events += self._wait(min(WAIT_SECONDS, end - time.monotonic(), self._task_timeout or math.inf))
+        events += self._heard
         self.terminate()
-        return events
+        return [event for event in events if isinstance(event, (InitFailed, ExitFailed))]
 
     def terminate(self) -> None:
         if os.getpid() != self._owner or not self._finalize.alive:
+            return
+        if self._engine_threads.hand_over(self.terminate):
             return
         with interrupts_put_off():
             for worker in self._living:
@@ -287,28 +333,6 @@ class ClusterBackend:
                 self._listen(is_waiting=True)  # what was under way may have ended well before the actor did
                 self._hear([], end - time.monotonic())
             self._finalize.detach()
-            _end_all(self._adapter, self._living)
+            end_all(self._adapter, self._living)
             self._living.clear()
         self._by_slot.clear()
-
-
-def _on_dropped(owner: int, adapter: Adapter, living: set[RemoteWorker]) -> None:
-    """End what is left of a backend that was dropped without being closed, or that is open when the interpreter exits.
-
-    Any thread may have collected it, also one of the engine's own, which must not wait for what only it could do.
-    """
-    if os.getpid() != owner:
-        return
-    left = list(living)
-    living.clear()
-    if threading.current_thread() is threading.main_thread():
-        _end_all(adapter, left)
-    else:
-        threading.Thread(target=_end_all, args=(adapter, left), name="mtasklite-end", daemon=True).start()
-
-
-def _end_all(adapter: Adapter, living: Iterable[RemoteWorker]) -> None:
-    for worker in living:
-        with suppress(Exception):
-            adapter.kill(worker.actor)
-    adapter.close()

@@ -26,7 +26,7 @@ from mtasklite import _wire
 from mtasklite._backends import _cluster_wire as protocol
 from mtasklite._backends._adapter import Answer, Frames
 from mtasklite._backends._cluster_output import ThreadPrinting
-from mtasklite._backends._cluster_wire import joined, pack, to_frames
+from mtasklite._backends._cluster_wire import HEARTBEAT_SECONDS, joined, pack, size_of, to_frames
 from mtasklite._backends._memory import own_peak
 from mtasklite._inbox import Inbox
 from mtasklite._messages import LEAVING, NOWHERE, UNPACKING
@@ -36,11 +36,11 @@ from mtasklite._worker import FLUSH_SECONDS, Finished, WorkerLoop, exitcode_of, 
 from mtasklite.constants import ArgumentPassing
 from mtasklite.errors import note_worker_process
 
-HEARTBEAT_SECONDS = 10.0
-"""An exchange that has nothing to say is answered after so long."""
-
 LASTING_SECONDS = 0.050
 """What a worker is at is said when it has lasted so long."""
+
+MAX_PRINTED_BYTES = 64 << 10
+"""A task that prints waits for the driver once so much was not taken, as it would wait for a pipe."""
 
 IDLE_CHECKS = 10
 
@@ -82,6 +82,7 @@ class Host:
         self._changed = threading.Condition()
         self._number = -1  # of the exchange that is to be answered
         self._events: list[Frames] = [pack(self._codec, protocol.HELLO)]
+        self._printed_bytes = 0  # of the events
         self._told = (NOWHERE, 0.0)  # what it was last said to be at, and since when
         self.has_left = True  # nothing runs yet
         self._is_dismissed = False
@@ -127,7 +128,7 @@ class Host:
         if number == self._number:
             if not self._events and not self._lasts and not is_due:
                 return None
-            events, self._events = self._events, []
+            events, self._events, self._printed_bytes = self._events, [], 0
             self._told = (at, since)
             self._notify()  # whoever waits for what was printed to be taken
         return events, at, since, time.monotonic()
@@ -184,15 +185,19 @@ class Host:
                 pieces = self._printing.take()
                 if not pieces:
                     break
-                self._events.append(pack(self._codec, protocol.PRINTED, pieces))
+                frames = pack(self._codec, protocol.PRINTED, pieces)
+                self._events.append(frames)
+                self._printed_bytes += size_of(frames)
             self._events += messages
             self._notify()
 
     def _send_printed(self) -> None:
-        """Send what was printed, and wait until it was taken, so that nothing gathers here."""
+        """Send what was printed; where much of it was not taken yet, wait for that, lest all of it gather here."""
         self._put()
         with self._changed:
-            self._changed.wait_for(lambda: not self._events or self._is_dismissed or self.has_left)
+            self._changed.wait_for(
+                lambda: self._printed_bytes < MAX_PRINTED_BYTES or self._is_dismissed or self.has_left
+            )
 
     def _send_finished(self, finished: Finished) -> None:
         values = finished.values

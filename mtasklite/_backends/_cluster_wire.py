@@ -20,6 +20,9 @@ HELLO, READY, INIT_FAILED, RUN, RETURNED, HELD, DYING, LEFT, PRINTED = (
     *(b"E", b"D", b"L", b"P"),
 )
 
+HEARTBEAT_SECONDS = 10.0
+"""An exchange that has nothing to say is answered after so long."""
+
 LARGE_BYTES = 64 << 10
 """Frames of fewer bytes are copied into the engine's own pickle: that costs less than to keep them apart."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any, Callable, NamedTuple, Optional
 from mtasklite import _wire
 from mtasklite._backends import _cluster_wire as protocol
 from mtasklite._backends._adapter import Answer, Death, Frames
-from mtasklite._backends._cluster_wire import joined, pack, size_of, to_frames
+from mtasklite._backends._cluster_wire import HEARTBEAT_SECONDS, joined, pack, size_of, to_frames
 from mtasklite._faults import death_in_making_error, late_exit_error, late_init_error
 from mtasklite._messages import (
     CONSTRUCTING,
@@ -28,6 +29,15 @@ from mtasklite._messages import (
     Run,
 )
 from mtasklite._output import Output
+
+OVERDUE_SECONDS = HEARTBEAT_SECONDS + 5.0
+"""An exchange that lasts longer may have been lost with its machine: another one tells whether the actor lives."""
+
+DYING_SECONDS = 60.0
+"""For the `__exit__` of a worker object whose task raised what ends the worker."""
+
+EARLIER_SECONDS = 2.0
+"""When an actor is known to be gone, its earlier answers may still be under way for so long."""
 
 
 class Arrival(NamedTuple):
@@ -65,6 +75,8 @@ class RemoteWorker:
         is_held: What it answered when it was to be held; ``None``: nothing yet.
         peak_bytes: The most memory that it is known to have had.
         heard_at: When it last said anything, or was given something to do.
+        has_greeted: Whether its host is up, and was told to make it.
+        begun_at: When its actor was asked for.
     """
 
     def __init__(
@@ -79,9 +91,11 @@ class RemoteWorker:
         self._n_begun = 0
         self._n_ended = 0
         self._early: dict[int, Arrival] = {}  # that overtook others
+        self._gone: Optional[Arrival] = None  # of those the first that said that its actor is gone
+        self._asked_at = time.monotonic()
         self._open: deque[range] = deque()  # sequence numbers of what it was sent and has not answered
         self._at, self._since = NOWHERE, 0.0
-        self._has_greeted = False
+        self.has_greeted = False
         self._is_up = False
         self.is_leaving = False
         self.is_over = False
@@ -90,8 +104,9 @@ class RemoteWorker:
         self._init_error: Optional[BaseException] = None
         self._exit_error: Optional[BaseException] = None
         self._last_words: Optional[tuple[int, int, str, str]] = None  # where it was, exit code, reason, traceback
+        self._dying_at = math.inf
         self.peak_bytes = 0
-        self.heard_at = time.monotonic()
+        self.heard_at = self.begun_at = time.monotonic()
 
     # ---- what is said to it
 
@@ -100,10 +115,16 @@ class RemoteWorker:
         """Whether an exchange is under way."""
         return self._n_ended < self._n_begun
 
+    @property
+    def is_overdue(self) -> bool:
+        """Whether a host that is up has answered nothing for longer than it ever takes."""
+        return self.has_greeted and self.is_pending and time.monotonic() - self._asked_at >= OVERDUE_SECONDS
+
     def exchange(self, *messages: Frames) -> None:
         """Say something, or nothing, and listen."""
         number = self._n_begun
         self._n_begun += 1
+        self._asked_at = time.monotonic()
         self._call(self.actor, number, list(messages), partial(self._on_end, number))
 
     def _on_end(self, number: int, answer: Optional[Answer], error: Optional[BaseException]) -> None:
@@ -129,14 +150,9 @@ class RemoteWorker:
     # ---- what it is at
 
     @property
-    def may_be_asked_to_leave(self) -> bool:
-        """Whether there is anything to leave: its actor is up, and was told to make it."""
-        return self._has_greeted
-
-    @property
     def position(self) -> Optional[tuple[int, float]]:
         """What it is at, as far as is known, and since when; ``None``: nothing that takes time."""
-        if not self._has_greeted or self.is_over:
+        if not self.has_greeted or self.is_over:
             return None
         if self._at < NOWHERE or (self._open and self._at in self._open[0]):
             return self._at, self._since
@@ -149,11 +165,18 @@ class RemoteWorker:
         place = self.position if self.is_leaving else None
         return limit is not None and place is not None and time.monotonic() - place[1] >= limit
 
+    @property
+    def is_slow_to_die(self) -> bool:
+        """Whether its task has raised what ends it, and its `__exit__` does not end."""
+        return not self.is_over and time.monotonic() - self._dying_at >= DYING_SECONDS
+
     # ---- what it says
 
     def take_in(self, arrival: Arrival, events: list[Event]) -> Optional[BaseException]:
         """Add to the events what it has said; return the error that says that its actor is gone."""
         self._early[arrival.number] = arrival
+        if arrival.error is not None and self._gone is None:
+            self._gone = arrival
         while self._n_ended in self._early:
             arrival = self._early.pop(self._n_ended)
             self._n_ended += 1
@@ -161,6 +184,13 @@ class RemoteWorker:
                 return arrival.error
             self._understand_all(arrival.answer, arrival.at, events)
         return None
+
+    @property
+    def error_in_vain(self) -> Optional[BaseException]:
+        """Why its actor is gone, if that is known for so long that earlier answers will not come any more."""
+        if self._gone is None or (not self.is_over and time.monotonic() - self._gone.at < EARLIER_SECONDS):
+            return None
+        return self._gone.error
 
     def _understand_all(self, answer: Answer, arrived_at: float, events: list[Event]) -> None:
         messages, at, since, now = answer
@@ -182,7 +212,7 @@ class RemoteWorker:
             self._note_answered(first + len(values))
             events.append(Run(self.slot, first, values, failures, busy_seconds, n_bytes, ended_at + clock_offset))
         elif tag == protocol.HELLO:
-            self._has_greeted = True
+            self.has_greeted = True
             if not self.is_leaving:
                 self.order(protocol.START)
         elif tag == protocol.READY:
@@ -201,6 +231,7 @@ class RemoteWorker:
             self._init_error = _wire.unpack_error(head)
         elif tag == protocol.DYING:
             self._last_words = head
+            self._dying_at = time.monotonic()
         elif tag == protocol.LEFT:
             farewell, self.peak_bytes = head
             if farewell is not None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import ray
 import ray.exceptions
 
 from mtasklite._backends._adapter import Adapter, Death, Frames, Resources, Then
 from mtasklite._backends._cluster_host import Host, own_process
+from mtasklite.errors import PoolClosedError
 
 OPTIONS = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
 """Resources that Ray has arguments of their own for, and what it calls them elsewhere; all others are custom ones."""
@@ -36,29 +38,80 @@ class RayHost(Host):
 
 _RemoteHost = ray.remote(RayHost)
 
-_lock = threading.Lock()
+
+class Connection(NamedTuple):
+    """What tells one connection to Ray from another: it is the process's, to a cluster, as a job."""
+
+    pid: int
+    address: str
+    job: str
+
+
+_lock = threading.RLock()  # a garbage collection amid it may end another pool in this very thread
+_ours: Optional[Connection] = None
+"""The connection that was made here, if one is; it ends with the last of its users."""
 _n_users = 0
-_is_ours = False
+_is_useless = False
 
 
-def _join() -> None:
+def _after_fork() -> None:
+    """Note in a forked child that Ray, if it is connected, is so in the parent's threads only."""
+    global _lock, _is_useless
+    _lock = threading.RLock()
+    _is_useless = bool(ray.is_initialized())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _connection() -> Optional[Connection]:
+    """Return this process's connection to Ray, if there is one."""
+    if not ray.is_initialized():
+        return None
+    context = ray.get_runtime_context()
+    return Connection(os.getpid(), str(context.gcs_address), str(context.get_job_id()))
+
+
+def _join() -> Connection:
     """Use the Ray that this process is connected to; else connect, or start one."""
-    global _n_users, _is_ours
+    global _n_users, _ours
+    if _is_useless:
+        raise RuntimeError(
+            "this process was forked from one that is connected to Ray, and cannot use Ray: make the pool there,"
+            " or start this process by spawn"
+        )
     with _lock:
         if not ray.is_initialized():
             ray.init(include_dashboard=False)
-            _is_ours = True
-        _n_users += 1
+            _ours, _n_users = _connection(), 0
+        joined = _connection()
+        if joined is None:
+            raise ConnectionError("Ray was shut down amid the start of a pool")
+        if joined == _ours:
+            _n_users += 1
+        return joined
 
 
-def _leave() -> None:
-    """Undo `_join`: the last one disconnects, and stops what was started, if that was us."""
-    global _n_users, _is_ours
+def _leave(joined: Connection) -> None:
+    """Undo `_join`: the last one ends the connection that was made here, and stops what was started with it."""
+    global _n_users, _ours
     with _lock:
+        if joined != _ours or joined.pid != os.getpid():
+            return
         _n_users -= 1
-        if not _n_users and _is_ours:
-            _is_ours = False
-            ray.shutdown()
+        if not _n_users:
+            _ours = None
+            if _connection() == joined:  # else the program itself has ended it, and may have made one of its own
+                ray.shutdown()
+
+
+def _leave_soon(joined: Connection) -> None:
+    """Leave, in whichever thread an adapter that nobody closed was collected: Ray's own must not wait for Ray."""
+    if threading.current_thread() is threading.main_thread():
+        _leave(joined)
+    else:
+        threading.Thread(target=_leave, args=(joined,), name="mtasklite-leave", daemon=True).start()
 
 
 def make_adapter(resources: Sequence[Resources]) -> Adapter:
@@ -81,32 +134,36 @@ class RayAdapter:
 
     def __init__(self, resources: Sequence[Resources]) -> None:
         self._resources = [{"num_cpus": 1, **needs} for needs in resources]
-        self._leave: Optional[weakref.finalize[[], RayAdapter]] = None
+        self._joined: Optional[Connection] = None
+        self._finalize: Optional[weakref.finalize[[Connection], RayAdapter]] = None
 
     def open(self, n_workers: int, must_kill: bool) -> None:
         self._join()
 
     def _join(self) -> None:
-        if self._leave is not None and self._leave.alive:
+        if self._finalize is not None and self._finalize.alive and self.is_joined:
             return
-        _join()
-        self._leave = weakref.finalize(self, _leave)
-        if not any(map(_places_for, self._resources)):
-            needs = self._resources[0]
-            self.close()
-            raise ValueError(
-                f"`resources` must be what some node of the Ray cluster has, but none has all of this: {needs!r}"
-            )
+        self.close()
+        self._joined = _join()
+        self._finalize = weakref.finalize(self, _leave_soon, self._joined)
+        for index, needs in enumerate(self._resources):
+            if not _places_for(needs):
+                self.close()
+                name = "resources" if len(self._resources) == 1 else f"resources[{index}]"
+                raise ValueError(
+                    f"`{name}` must be what some node of the Ray cluster has, but none has all of this: {needs!r}"
+                )
 
     @property
     def is_joined(self) -> bool:
-        return bool(ray.is_initialized())
+        return self._joined is not None and _connection() == self._joined
 
     def capacity(self) -> int:
         self._join()
         return max(1, _places_for(self._resources[0]))
 
     def start_actor(self, slot: int, payload: Frames) -> Any:
+        self._check_joined()
         needs = dict(self._resources[slot if len(self._resources) > 1 else 0])
         options: dict[str, Any] = {name: needs.pop(name) for name in OPTIONS if name in needs}
         options.update(resources=needs or None, max_concurrency=MAX_CONCURRENCY, max_restarts=0)
@@ -114,6 +171,7 @@ class RayAdapter:
 
     def call(self, actor: Any, number: int, messages: list[Frames], then: Then) -> None:
         try:
+            self._check_joined()  # or Ray would start anew by itself
             future = actor.exchange.remote(number, messages).future()
         except Exception as error:  # the connection to the cluster is gone
             then(None, error)
@@ -121,18 +179,23 @@ class RayAdapter:
             future.add_done_callback(partial(_pass_on, then))
 
     def kill(self, actor: Any) -> None:
-        if ray.is_initialized():
+        if self.is_joined:
             ray.kill(actor)
+
+    def _check_joined(self) -> None:
+        if not self.is_joined:
+            raise PoolClosedError("the program has left the Ray cluster that this pool is on")
 
     def death(self, error: BaseException) -> Death:
         reason = _shortened(str(error))
         if "No module named 'mtasklite'" in reason:
             return Death("mtasklite is not installed where the cluster has placed it: install the same version there")
-        return Death(reason, _exitcode_in(reason), is_from_outside=bool(FROM_OUTSIDE.search(reason)))
+        is_certain = isinstance(error, ray.exceptions.ActorDiedError)
+        return Death(reason, _exitcode_in(reason), bool(FROM_OUTSIDE.search(reason)), is_certain)
 
     def close(self) -> None:
-        if self._leave is not None:
-            self._leave()
+        if self._finalize is not None and self._finalize.detach() is not None and self._joined is not None:
+            _leave(self._joined)
 
 
 def _places_for(needs: Resources) -> int:
@@ -142,9 +205,14 @@ def _places_for(needs: Resources) -> int:
     for node in ray.nodes():
         if node["Alive"]:
             there = node["Resources"]
-            fits = [int(there.get(name, 0) // amount) for name, amount in wanted.items()]
+            fits = [_units(there.get(name, 0)) // max(1, _units(amount)) for name, amount in wanted.items()]
             n_places += min(fits, default=int(there.get("CPU", 0)) or 1)
     return n_places
+
+
+def _units(amount: float) -> int:
+    """Return an amount of a resource in the smallest parts that Ray knows."""
+    return round(1e4 * amount)
 
 
 def _pass_on(then: Then, future: Future[Any]) -> None:

@@ -58,8 +58,8 @@ class LocalActor:
         if then is not None:
             then(answer, None)
 
-    def end(self, error: Optional[Exception] = None) -> None:
-        """Die: calls that are under way end with an error."""
+    def end(self, error: Optional[Exception] = None, are_lost: bool = False) -> None:
+        """Die: calls that are under way end with an error, or, if they are lost, never."""
         with self._lock:
             was_gone, self.is_gone = self.is_gone, True
             waiting, self._waiting = self._waiting, {}
@@ -69,7 +69,7 @@ class LocalActor:
         with self.host._changed:
             self.host._number += 1000
             self.host._notify()
-        for then in waiting.values():
+        for then in () if are_lost else waiting.values():
             then(None, error or ActorGoneError("it was killed"))
         if self._loop is not None and not was_gone:
             asyncio.run_coroutine_threadsafe(self._end_loop(), self._loop)

@@ -6,11 +6,13 @@ import random
 import sys
 import threading
 import time
+from functools import partial
 
 import numpy
 import pytest
 
 import mtasklite.pool
+import mtasklite.ray
 from mtasklite import (
     ArgumentPassing,
     Pool,
@@ -21,7 +23,7 @@ from mtasklite import (
     delayed_init,
     is_exception,
 )
-from mtasklite._backends import _cluster
+from mtasklite._backends import _cluster, _cluster_worker
 from mtasklite.tests import workers
 from mtasklite.tests.local_cluster import ActorGoneError, LocalAdapter
 from mtasklite.tests.workers import wait_until
@@ -187,6 +189,38 @@ def test_actor_that_is_lost_costs_what_it_held(any_adapter, retries):
     assert len(any_adapter.actors) >= 3
 
 
+def test_answer_that_was_lost_with_its_machine_holds_nobody_up(adapter, monkeypatch):
+    """A call that never ends is seen through: another one tells that the actor is gone."""
+    monkeypatch.setattr(_cluster_worker, "OVERDUE_SECONDS", 0.3)
+    monkeypatch.setattr(_cluster_worker, "EARLIER_SECONDS", 0.1)
+    pool = _pool(workers.square, 1, exception_behavior="ignore", chunk_size=2)
+    results = pool(range(50))
+    taken = [next(results)]
+    adapter.actors[0].end(are_lost=True)
+    taken += results
+    assert len(taken) == 50
+    assert [result for result in taken if not is_exception(result)][-1] == 49 * 49
+    assert {type(result) for result in taken if is_exception(result)} <= {WorkerDiedError}
+
+
+def test_pool_without_a_place_warns_and_is_an_error_in_the_end(adapter, monkeypatch):
+    """When the cluster has no place for any worker, nobody waits for ever, and not in silence."""
+    monkeypatch.setattr(_cluster, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(_cluster, "WARN_SECONDS", 0.1)
+    monkeypatch.setattr(_cluster, "PLACE_SECONDS", 0.5)
+    start_actor = adapter.start_actor
+
+    def start_mute(slot, payload):
+        actor = start_actor(slot, payload)
+        actor.is_mute = True
+        return actor
+
+    monkeypatch.setattr(adapter, "start_actor", start_mute)
+    text = "no worker of this pool is up: the local cluster had no place for it"
+    with pytest.warns(RuntimeWarning, match=text), pytest.raises(WorkerInitError, match="end what holds its places"):
+        list(_pool(workers.square)([1]))
+
+
 def test_answers_that_overtake_each_other_are_taken_in_their_order(adapter, monkeypatch):
     """The ends of calls may come in any order; outcomes are where they belong all the same."""
     delays = random.Random(1)
@@ -303,6 +337,73 @@ def test_cluster_that_was_left_is_not_waited_for_at_the_end(adapter):
         adapter.is_joined = False
 
 
+def test_task_that_prints_does_not_wait_for_a_slow_consumer(adapter):
+    """While the consumer is busy with a result, its workers go on, though what they print is not shown yet."""
+    adapter.are_async = True  # whose output is taken thread by thread
+    log = []
+    results = iter(_pool(partial(_print_and_log, log=_Shared(log)), 1, forward_output=True)(range(3)))
+    next(results)
+    wait_until(lambda: len(log) >= 2 * N_LINES)
+    assert list(results) == [1, 2]
+
+
+N_LINES = 10
+
+
+def _print_and_log(item, log):
+    for number in range(N_LINES):
+        time.sleep(0.015)
+        print("item", item, "line", number)
+        log.append(item)
+    return item
+
+
+@delayed_init
+class NeverLeaving:
+    """Ends its worker, and is stuck when it is left."""
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, *exc_info):
+        workers.GATE.wait(workers.LIMIT_SECONDS)
+
+    def __call__(self, item):
+        return _exit_at_5(item)
+
+
+@pytest.mark.usefixtures("gate")
+def test_worker_that_ends_and_does_not_come_to_its_end_is_not_waited_for(adapter, monkeypatch):
+    """What ends a worker by being raised costs its item, also if the `__exit__` after that never ends."""
+    monkeypatch.setattr(_cluster_worker, "DYING_SECONDS", 0.2)
+    pool = _pool(NeverLeaving(), 1, exception_behavior="ignore", join_timeout=0)
+    results = list(pool(range(10)))
+    assert [index for index, result in enumerate(results) if is_exception(result)] == [5]
+
+
+def test_pool_that_the_engines_own_thread_ends_waits_for_nothing_there(adapter):
+    """In a thread in which the engine calls back, the end of a pool is left to another thread."""
+    adapter.are_async = True
+    pool = _pool(workers.square, 1)
+    results = iter(pool(range(1000)))
+    assert next(results) == 0
+    loop = adapter.actors[0]._loop
+    backend = pool._crew.backend
+    wait_until(lambda: backend._engine_threads._threads)
+    closed = threading.Event()
+    loop.call_soon_threadsafe(lambda: (backend.close(None), closed.set()))
+    assert closed.wait(workers.LIMIT_SECONDS)
+    wait_until(lambda: all(actor.is_gone for actor in adapter.actors))
+    wait_until(lambda: not backend._finalize.alive)
+
+
+def test_worker_that_cannot_be_sent_is_told_of_though_nothing_was_asked_for(adapter):
+    """What befell a worker before the first item is said when the block is left."""
+    with pytest.warns(RuntimeWarning, match="worker 0 could not be made"):  # noqa: SIM117
+        with _pool([threading.Lock().acquire, workers.square], None, exception_behavior="ignore"):
+            pass
+
+
 def test_pool_that_is_dropped_leaves_nothing(adapter):
     """An iteration that nobody holds any more ends its actors."""
     results = iter(_pool(workers.square)(range(10_000)))
@@ -333,6 +434,20 @@ def test_argument_that_a_cluster_cannot_have_is_an_error(adapter, kwargs, error,
     with pytest.raises(error, match=text):
         Pool(**{"worker_or_worker_arr": abs, "n_jobs": 2, "backend": "ray", **kwargs})
     assert adapter.actors == []
+
+
+@pytest.mark.parametrize("kwargs", [{"retries": -1}, {"chunk_size": 0}, {"start_method": "spawn"}], ids=str)
+def test_wrong_argument_is_an_error_before_the_cluster_is_asked_for_anything(adapter, monkeypatch, kwargs):
+    """A cluster is not started to find out how many workers it could have, if the pool cannot be made."""
+    monkeypatch.setattr(adapter, "capacity", lambda: pytest.fail("it was asked"))
+    with pytest.raises(ValueError, match=next(iter(kwargs))):
+        Pool(abs, backend="ray", **kwargs)
+
+
+def test_door_of_a_cluster_refuses_threads(adapter):
+    """`use_threads=True` contradicts the module that `pqdm` was imported from."""
+    with pytest.raises(ValueError, match="`use_threads=True` means `backend='threads'` but `backend` is: 'ray'"):
+        mtasklite.ray.pqdm([1], abs, n_jobs=2, use_threads=True)
 
 
 def test_resources_without_a_cluster_are_an_error():

@@ -10,7 +10,10 @@ import pytest
 
 import mtasklite
 
-NEEDS = {"mtasklite._backends.ray": "ray", "mtasklite._backends.dask": "distributed"}
+NEEDS = {
+    "mtasklite._backends.ray": "ray",
+    **{f"mtasklite._backends.{name}": "distributed" for name in ("dask", "_dask_actor", "_dask_client", "_dask_local")},
+}
 """What must be installed for a module to be imported."""
 
 MODULES = ["mtasklite"] + [

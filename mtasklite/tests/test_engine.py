@@ -616,6 +616,38 @@ def test_all_that_a_worker_held_runs_again_with_retries_when_nobody_knows_where_
     assert bench.finish() == [done(item) for item in range(2, 9)]
 
 
+def test_item_that_kills_uses_up_its_own_retries_only_when_nobody_knows_where_its_worker_was():
+    """What was held together with it is tried again one by one, so that the next death has one item to blame."""
+    bench = lose_amid_batch(current=SOMEWHERE, retries=1, behaviour="ignore")
+    outcomes = []
+    while sent := bench.supply():
+        ((_, items),) = sent
+        assert len(items) == 1
+        if items == [5]:
+            bench.lose(current=SOMEWHERE)
+        else:
+            bench.answer(seconds_each=0.0001)
+        outcomes += bench.take_all()
+    (error,) = (outcome for outcome in outcomes if isinstance(outcome, WorkerDiedError))
+    assert error.item_index == 5
+    assert [outcome for outcome in outcomes if outcome is not error] == [done(item) for item in (2, 3, 4, 6, 7, 8)]
+
+
+def test_quick_worker_gets_two_batches_again_once_no_item_is_suspected():
+    """When all that was held with a lost worker has its outcome, work goes on as before."""
+    bench = Bench(range(100), n_slots=1, window=100, retries=1)
+    warm_up(bench, n_batches=1)
+    bench.supply()
+    bench.lose(current=SOMEWHERE)
+    n_sent = []
+    for _ in range(30):
+        n_sent.append(len(bench.supply()))
+        while bench.slots[0].batches:
+            bench.answer(seconds_each=0.0001)
+    assert n_sent[0] == 1
+    assert max(n_sent) == 2
+
+
 def test_worker_that_was_killed_for_being_late_and_told_nothing_costs_all_that_it_held():
     """The item that it was taken to be at is late, and what else may have run is not run again."""
     bench = Bench(range(9), n_slots=1, window=100, task_timeout=1.0)

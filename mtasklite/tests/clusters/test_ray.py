@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import sys
 import textwrap
+import threading
 import time
 from functools import partial
 
@@ -258,3 +260,105 @@ def test_one_interrupt_ends_the_pool_and_the_ray_that_it_started(tmp_path):
             print("interrupted", ray.is_initialized())
     """
     assert _output_of(code, tmp_path).split() == ["interrupted", "False"]
+
+
+# ---- what else a program does with Ray
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_ray_that_the_program_has_left_is_an_error_and_not_started_anew(tmp_path):
+    """After `ray.shutdown` an iteration over a pool that is open says so; the next one joins what is in use then."""
+    code = """
+        from mtasklite import PoolClosedError
+        def square(item):
+            return item * item
+        def try_once(pool):
+            try:
+                print(list(pool(range(3))))
+            except PoolClosedError as error:
+                print(error)
+        ray.init(num_cpus=2, include_dashboard=False)
+        with Pool(square, 2, backend="ray") as pool:
+            try_once(pool)
+            ray.shutdown()
+            try_once(pool)
+            print(ray.is_initialized())
+            ray.init(num_cpus=2, include_dashboard=False)
+            try_once(pool)
+        print(ray.is_initialized())
+    """
+    said = "the program has left the Ray cluster that this pool is on"
+    assert _output_of(code, tmp_path).splitlines() == ["[0, 1, 4]", said, "False", "[0, 1, 4]", "True"]
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_ray_that_the_program_has_started_is_never_stopped(tmp_path):
+    """A pool that had started Ray, which the program has replaced by its own, leaves that alone."""
+    code = """
+        pool = Pool(abs, backend="ray")
+        print(ray.is_initialized())
+        ray.shutdown()
+        ray.init(num_cpus=2, include_dashboard=False)
+        del pool
+        print(ray.is_initialized())
+    """
+    assert _output_of(code, tmp_path).split() == ["True", "True"]
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_forked_child_leaves_the_ray_of_its_parent_alone(tmp_path):
+    """A child that drops its copy of a pool harms nothing; one that makes a pool is told that this cannot be."""
+    code = """
+        import gc, os
+        pool = Pool(abs, 2, backend="ray")
+        with pool:
+            print(list(pool(range(3))), flush=True)
+            child = os.fork()
+            if not child:
+                try:
+                    Pool(abs, backend="ray")
+                except RuntimeError as error:
+                    print("forked" in str(error), flush=True)
+                pool._crew = pool._settings = None
+                gc.collect()
+                os._exit(0)
+            os.waitpid(child, 0)
+            print(list(pool(range(3))))
+    """
+    assert _output_of(code, tmp_path).splitlines() == ["[0, 1, 2]", "True", "[0, 1, 2]"]
+
+
+def test_pool_that_rays_own_thread_collects_ends():
+    """A pool in a cycle may be collected in the thread in which Ray calls back, and ends all the same."""
+
+    def leave_in_a_cycle():
+        results = iter(_pool(workers.nap, 1)(range(1000)))
+        next(results)
+        cycle = [results]
+        cycle.append(cycle)
+
+    @ray.remote(num_cpus=0)
+    def task():
+        time.sleep(0.5)
+
+    collected = threading.Event()
+    gc.disable()
+    try:
+        leave_in_a_cycle()
+        task.remote().future().add_done_callback(lambda _: (gc.collect(), collected.set()))
+        assert collected.wait(workers.LIMIT_SECONDS)
+    finally:
+        gc.enable()
+    assert ray.get(ray.put(1)) == 1
+
+
+def test_resources_of_one_worker_that_no_node_has_are_an_error():
+    """Of a list, too, each must be what some node has; the error says which is not."""
+    with pytest.raises(ValueError, match=r"`resources\[1\]` must be .*unicorns"):
+        list(Pool([abs, abs], backend="ray", resources=[{}, {"unicorns": 1}])([1]))
+
+
+@pytest.mark.parametrize(("num_cpus", "count"), [(0.2, 20), (0.1, 40), (0.7, 5), (3, 1)])
+def test_n_jobs_left_out_counts_shares_of_a_cpu(num_cpus, count):
+    """Shares that add up to a whole CPU use all of it."""
+    assert Pool(abs, backend="ray", resources={"num_cpus": num_cpus}).num_workers == count

@@ -31,6 +31,9 @@ CODE = """
         time.sleep(0.0005)
         return item, node()
 
+    def make_megabyte(item):
+        return bytearray(1 << 20)
+
     def describe(outcome):
         return [type(outcome).__name__, outcome.item_index] if is_exception(outcome) else list(outcome)
 
@@ -51,6 +54,14 @@ CODE = """
         if len(outcomes) == N_ITEMS // 3:
             cluster.remove_node(second, allow_graceful=False)
     told["outcomes"] = outcomes
+
+    third = cluster.add_node(**options)
+    cluster.wait_for_nodes()
+    told["sizes"] = []
+    for outcome in Pool(make_megabyte, 2, backend="ray", exception_behavior="ignore")(range(100)):
+        told["sizes"].append(0 if is_exception(outcome) else len(outcome))
+        if len(told["sizes"]) == 20:
+            cluster.remove_node(third, allow_graceful=False)
     told["is_joined"] = ray.is_initialized()
     ray.shutdown()
     cluster.shutdown()
@@ -88,6 +99,15 @@ def test_node_that_is_killed_costs_what_may_have_run_there(told):
     assert len(failed) < N_ITEMS // 10
     assert told["second"] in {node for _, node in done}
     assert outcomes[-1][1] != told["second"]
+
+
+def test_node_that_is_killed_takes_large_results_along_and_holds_nobody_up(told):
+    """Results that were still in the memory of a node that is killed fail, and are not waited for."""
+    sizes = told["sizes"]
+    assert len(sizes) == 100
+    assert set(sizes) <= {0, 1 << 20}
+    assert sizes.count(0) < 50
+    assert sizes[-1] == 1 << 20
 
 
 def test_cluster_that_lost_a_node_is_still_joined(told):
