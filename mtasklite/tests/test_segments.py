@@ -167,8 +167,12 @@ def same_array_again_and_again():
 
 
 def test_item_may_be_changed_once_it_was_sent(fork_kwargs):
-    """One by one each is sent as soon as it was read, though it may wait in the parent until its worker takes it."""
-    results = list(Pool(describe, chunk_size=1, **fork_kwargs)(same_array_again_and_again()))
+    """One by one each is sent as soon as it was read, though it may wait in the parent until its worker takes it.
+
+    There is one worker: where there are two, what one has not begun may be taken back, and sent again as it is then.
+    """
+    kwargs = {**fork_kwargs, "n_jobs": 1, "max_tasks_per_child": 100}
+    results = list(Pool(describe, chunk_size=1, **kwargs)(same_array_again_and_again()))
     assert [value for value, *_ in results] == list(range(30))
 
 
@@ -195,7 +199,8 @@ def _n_mapped():
 def test_pool_works_where_no_segment_can_be_made(monkeypatch):
     """Then large values go over the socket, and what is changed after it was sent arrives as it was."""
     monkeypatch.setattr(os, "memfd_create", _refuse)
-    results = list(Pool(describe, 2, chunk_size=1, start_method="fork")(same_array_again_and_again()))
+    kwargs = {"n_jobs": 1, "max_tasks_per_child": 100, "start_method": "fork"}  # one, which nobody takes from
+    results = list(Pool(describe, chunk_size=1, **kwargs)(same_array_again_and_again()))
     assert [value for value, *_ in results] == list(range(30))
 
 
