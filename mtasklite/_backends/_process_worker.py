@@ -265,7 +265,7 @@ class _ProcessWorker:
         finally:
             self._board[SINCE] = since + time.monotonic() - started_at
 
-    def _attend(self) -> None:
+    def _attend(self) -> None:  # pragma: no cover - runs in every worker, in a thread that is not measured
         watch = ParentWatch(self._assignment.parent, self._channel.waitable)
         n_idle_checks = 0
         has_batch = False  # one item alone is sent at once: there is nothing to look after
@@ -291,7 +291,7 @@ class _ProcessWorker:
         finally:
             os._exit(1)
 
-    def _take_in(self, message: Any) -> bytes:
+    def _take_in(self, message: Any) -> bytes:  # pragma: no cover - as above
         tag = _wire.tag_of(message)
         if tag == CANCEL:
             self._inbox.cancel()
