@@ -54,7 +54,8 @@ def with_source(trace: str) -> str:
     lines = trace.splitlines(keepends=True)
     for index in range(len(lines) - 1, -1, -1):
         place = _FRAME.match(lines[index])
-        if place is None or (lines[index + 1 : index + 2][:1] and lines[index + 1].startswith("    ")):
+        has_source = "".join(lines[index + 1 : index + 2]).startswith("    ")
+        if place is None or has_source:
             continue
         source = linecache.getline(place.group(1), int(place.group(2))).strip()
         if source:

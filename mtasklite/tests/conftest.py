@@ -137,8 +137,8 @@ def gate():
 def _helpers_of_multiprocess() -> None:
     """Start what `multiprocess` starts once and keeps until the end, so that no test is blamed for it.
 
-    The server that forks workers imports what they need, once for all of them: it saves a sixth of the tests' time. In
-    programs that tests start it does not.
+    The server that forks workers imports what they need here, the workers of the tests too, once for all of them; in
+    programs that tests start it imports what it does for any user.
     """
     if os.name != "nt":
         multiprocess.set_forkserver_preload(["mtasklite._backends._process_worker", "mtasklite.tests.workers"])
