@@ -111,6 +111,8 @@ def test_interrupt_ends_all_while_the_calling_thread_works(tmp_path):
 
 
 WORKERS_ARE_STARTED = """
+import multiprocessing  # as the first bar does, which would be interrupted amid that
+
 @delayed_init
 class Slow:
     def __init__(self, name):

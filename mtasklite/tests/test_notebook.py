@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
+import time
 from pathlib import Path
 
 import jupyter_client
@@ -71,6 +72,13 @@ class Kernel:
         self._client.start_channels()
         self._client.wait_for_ready(timeout=LIMIT_SECONDS)
 
+    def rests(self):
+        """Tell whether the kernel does nothing now: it waits for workers or for a cell."""
+        process = psutil.Process(self.manager.provisioner.pid)
+        before = process.cpu_times()
+        time.sleep(0.1)
+        return process.cpu_times() == before
+
     def begin(self, cell):
         return self._client.execute(textwrap.dedent(cell))
 
@@ -124,6 +132,7 @@ def test_interrupt_of_a_kernel_ends_the_cell_and_no_more(kernel, kind, cell, tmp
     n_marks = 1 if kind == "threads" else 2
     wait_until(lambda: len(list(tmp_path.iterdir())) == n_marks)
     workers = [psutil.Process(int(mark.name)) for mark in tmp_path.iterdir()]
+    wait_until(kernel.rests)  # else the innermost frame lies where the second items are sent
     kernel.manager.interrupt_kernel()
     assert kernel.finish(number)[1] == "KeyboardInterrupt"
     assert kernel.traceback.count("/mtasklite/") <= 1, kernel.traceback  # the innermost frame is always shown
