@@ -22,7 +22,8 @@ from mtasklite import Pool
 ENGINES = ("ray", "dask")
 N_WORKERS = 2
 NAP_SECONDS = 0.010
-N_NAPS = 2000
+BUSY_SECONDS = 0.001
+N_TASKS = 2000
 MEGABYTE = 1 << 20
 
 
@@ -34,6 +35,14 @@ def noop(item: Any) -> Any:
 def nap(item: Any) -> Any:
     """Take 10 ms."""
     time.sleep(NAP_SECONDS)
+    return item
+
+
+def computation(item: Any) -> Any:
+    """Keep a CPU busy for 1 ms."""
+    ends_at = time.perf_counter() + BUSY_SECONDS
+    while time.perf_counter() < ends_at:
+        pass
     return item
 
 
@@ -56,11 +65,20 @@ def noop_row(engine: Any, n_items: int) -> Iterator[str]:
 
 def nap_row(engine: Any, n_items: int) -> Iterator[str]:
     """Items that take 10 ms: how much of the workers' time is left for them."""
-    ideal = N_NAPS * NAP_SECONDS / N_WORKERS
-    yield f"{N_NAPS:,} items of 10 ms, {N_WORKERS} workers that are up; ideal {ideal:.1f} s"
-    with Pool(nap, N_WORKERS, backend=engine.NAME) as pool:
+    yield from _tasks(engine, nap, NAP_SECONDS)
+
+
+def busy_row(engine: Any, n_items: int) -> Iterator[str]:
+    """Items that compute for 1 ms, where driver and engine may need the workers' CPUs too."""
+    yield from _tasks(engine, computation, BUSY_SECONDS)
+
+
+def _tasks(engine: Any, task: Callable[[Any], Any], task_seconds: float) -> Iterator[str]:
+    ideal = N_TASKS * task_seconds / N_WORKERS
+    yield f"{N_TASKS:,} items, each a {task.__name__} of {1000 * task_seconds:.0f} ms; ideal {ideal:.1f} s"
+    with Pool(task, N_WORKERS, backend=engine.NAME) as pool:
         list(pool(range(100)))
-        seconds = _seconds(lambda: _consume(pool(range(N_NAPS)), N_NAPS))
+        seconds = _seconds(lambda: _consume(pool(range(N_TASKS)), N_TASKS))
     yield f"  {'mtasklite':<44}{seconds:8.2f} s   {100 * ideal / seconds:5.1f} % of the ideal"
 
 
@@ -96,6 +114,7 @@ def arrays_row(engine: Any, n_items: int) -> Iterator[str]:
 ROWS: dict[str, Callable[[Any, int], Iterator[str]]] = {
     "noop": noop_row,
     "nap": nap_row,
+    "busy": busy_row,
     "stream": stream_row,
     "arrays": arrays_row,
 }
