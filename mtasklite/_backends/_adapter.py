@@ -33,14 +33,34 @@ class Death(NamedTuple):
     is_certain: bool = False
 
 
+class Shortage(NamedTuple):
+    """Why none of a pool's actors is up.
+
+    Attributes:
+        reason: What is lacking, in words.
+        remedy: What to do.
+        warn_seconds: After which that is told as a warning ...
+        limit_seconds: ... and as an error.
+    """
+
+    reason: str
+    remedy: str
+    warn_seconds: float
+    limit_seconds: float
+
+
 class Adapter(Protocol):
     """What an engine can do. Nothing but `open`, `capacity` and `close` may block.
 
     Attributes:
         name: Of the engine, for errors.
+        most_starting: Actors that may be asked for at once, and be not up yet.
     """
 
     name: str
+
+    @property
+    def most_starting(self) -> float: ...
 
     def open(self, n_workers: int, must_kill: bool) -> None:
         """Join the cluster that is in use, or start one; nothing if that was done.
@@ -71,6 +91,9 @@ class Adapter(Protocol):
 
     def death(self, error: BaseException) -> Death:
         """Say what a call's error tells of the actor's end."""
+
+    def shortage(self) -> Optional[Shortage]:
+        """Say why none of the actors is up; ``None``: nothing is known of that."""
 
     def close(self) -> None:
         """Leave the cluster, and stop it if it was started by `open`; nothing if that was done."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import os
 import time
-import warnings
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,11 +23,11 @@ from mtasklite import _wire
 from mtasklite._backends import _cluster_wire as protocol
 from mtasklite._backends._adapter import Adapter, Death, Frames, Then
 from mtasklite._backends._cluster_ending import EngineThreads, end_all, on_dropped
+from mtasklite._backends._cluster_starting import Starting
 from mtasklite._backends._cluster_wire import to_frames
 from mtasklite._backends._cluster_worker import Arrival, RemoteWorker
 from mtasklite._batching import BATCH_SECONDS
 from mtasklite._byvalue import names_in_main
-from mtasklite._frames import level_of_user
 from mtasklite._interrupts import interrupts_put_off
 from mtasklite._messages import Batch, Event, ExitFailed, InitFailed, Receipt
 from mtasklite._output import Output
@@ -60,11 +59,6 @@ LONGEST_SCALE = 32.0
 
 GRACE_SECONDS = 10.0
 """For the engine to say that an actor is gone that was killed."""
-
-NO_PLACE_REMEDY = "end what holds its places, another pool of this program perhaps, or ask for less (`resources`)"
-
-WARN_SECONDS, PLACE_SECONDS = 30.0, 600.0
-"""When no actor of a pool has found a place for so long, there is a warning; and then an error."""
 
 ACTORS_PER_SLOT = 2
 """A worker that has done all that it may, and is still leaving, and the next."""
@@ -103,7 +97,7 @@ class ClusterBackend:
         self._heard: list[Event] = []  # amid something else, for the next `poll`
         self._peaks: dict[int, int] = {}
         self._call_seconds = CALL_SECONDS
-        self._has_placed = self._has_warned = False
+        self._starting = Starting(adapter)
         self._engine_threads = EngineThreads()
         self._owner = os.getpid()
         adapter.open(len(workers), task_timeout is not None)
@@ -127,6 +121,8 @@ class ClusterBackend:
         self._check_ours()
         if len(self._living) >= ACTORS_PER_SLOT * len(self._workers):
             return False
+        if not self._starting.may_start():
+            return False
         payload, error = self._payload(slot)
         if error is not None:
             self._heard.append(InitFailed(slot, error))
@@ -136,6 +132,7 @@ class ClusterBackend:
             worker = RemoteWorker(slot, actor, self._call, self._arrivals, self._output)
             self._by_slot[slot] = worker
             self._living.add(worker)
+            self._starting.add(worker)
             worker.exchange()
         return True
 
@@ -185,7 +182,9 @@ class ClusterBackend:
             self._hear(events, 0.0 if events else end - time.monotonic())
             self._end_late_leavers(events)
             self._look_after_places(events)
-            is_done = events or len(self._living) != n_living or time.monotonic() >= end
+            is_done = (
+                events or len(self._living) != n_living or self._starting.has_room_again or time.monotonic() >= end
+            )
             if is_done or not self._adapter.is_joined:
                 return events
             self._listen(is_waiting=True)
@@ -237,6 +236,7 @@ class ClusterBackend:
 
     def _bury(self, worker: RemoteWorker) -> None:
         """Let nothing more be asked of a worker whose story is told."""
+        self._starting.note_end(worker)
         self._peaks[worker.slot] = max(self._peaks.get(worker.slot, 0), worker.peak_bytes)
         if self._by_slot.get(worker.slot) is worker:
             del self._by_slot[worker.slot]
@@ -276,22 +276,10 @@ class ClusterBackend:
             self._kill(worker)
 
     def _look_after_places(self, events: list[Event]) -> None:
-        """Warn if no actor has found a place in the cluster for long, and give up in the end."""
-        waiting = [worker for worker in self._by_slot.values() if not worker.has_greeted]
-        if self._has_placed or not waiting:
-            return
-        self._has_placed = len(waiting) < len(self._by_slot)
-        seconds = time.monotonic() - min(worker.begun_at for worker in waiting)
-        if self._has_placed or seconds < WARN_SECONDS:
-            return
-        text = f"the {self._adapter.name} cluster had no place for it, for {seconds:.0f} s: {NO_PLACE_REMEDY}"
-        if seconds >= PLACE_SECONDS:
-            for worker in waiting:
-                worker.end(Death(text), events)
-                self._bury(worker)
-        elif not self._has_warned:
-            self._has_warned = True
-            warnings.warn(f"no worker of this pool is up: {text}", RuntimeWarning, stacklevel=level_of_user())
+        in_vain, lack = self._starting.look_after(self._by_slot.values())
+        for worker in in_vain:
+            worker.end(Death(lack), events)
+            self._bury(worker)
 
     def _end_late_leavers(self, events: list[Event]) -> None:
         limit = self._task_timeout
@@ -310,6 +298,7 @@ class ClusterBackend:
         if self._engine_threads.hand_over(self.close, seconds):
             return []
         events: list[Event] = []
+        self._starting.end()
         for slot in list(self._by_slot):
             self.retire(slot)
         end = math.inf if seconds is None else time.monotonic() + seconds

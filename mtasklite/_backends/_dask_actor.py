@@ -80,7 +80,8 @@ class DaskActor:
     Attributes:
         address: The process that it was given; ``None``: none yet.
         future: Holds it on the cluster; ``None`` while there is nothing to hold.
-        is_placed: Set once it can be called, or never will.
+        is_placed: Set once it can be called, or never will; made in the event loop.
+        is_up: Whether it can be called.
         error: Why it cannot be called.
         ending: What ends it, once something does.
         waiting: Who waits for the end of a call, by number.
@@ -92,6 +93,7 @@ class DaskActor:
         self.key = key
         self.resources = resources
         self.address: Optional[str] = None
+        self.is_up = False
         self.future: Any = None
         self.error: Optional[Exception] = None
         self.ending: Optional[asyncio.Future[None]] = None

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Optional
 from weakref import WeakKeyDictionary
 
-from distributed import Client, LocalCluster, get_client
+from distributed import Client, LocalCluster, get_client, get_worker, secede
+from distributed.worker import thread_state
 
 from mtasklite._backends._dask_local import LocalDask
 from mtasklite._cpus import available_cpus
@@ -27,8 +31,30 @@ ALL_WORKERS = {"n_workers": -1} if "n_workers" in inspect.signature(Client.sched
 """What makes newer versions tell of all Dask workers, and not of five."""
 
 
-_n_processes: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
-"""The most processes that clients have been seen with."""
+class Seen:
+    """What a cluster was seen to have.
+
+    Attributes:
+        resources: Of its Dask workers; each such set once.
+        n_killable: The most Dask workers with a nanny that there were at once.
+        owner: The process that has seen it first.
+    """
+
+    def __init__(self) -> None:
+        self.resources: list[dict[str, float]] = []
+        self.n_killable = 0
+        self.owner = os.getpid()
+
+    def note(self, processes: Processes) -> None:
+        for process in processes.values():
+            resources = resources_of(process)
+            if resources not in self.resources:
+                self.resources.append(resources)
+        self.n_killable = max(self.n_killable, _n_killable(processes))
+
+
+_seen: WeakKeyDictionary[Any, Seen] = WeakKeyDictionary()
+"""By client."""
 
 
 class Membership:
@@ -51,6 +77,7 @@ class Membership:
 
         Raises:
             ValueError: The client in use is asynchronous, or has no Dask workers.
+            RuntimeError: It belongs to the process that this one was forked from.
         """
         client = existing_client()
         if client is None:
@@ -61,7 +88,7 @@ class Membership:
                 "`n_jobs` must be given, for the cluster of the Dask client in use has no workers yet;"
                 " or wait for them first: client.wait_for_workers(1)"
             )
-        return max(1, sum(not lacks(process, needs) for process in processes.values()))
+        return max(1, sum(not lacks(resources_of(process), needs) for process in processes.values()))
 
     def join(self, needs: Sequence[Needs], must_kill: bool) -> Any:
         """Return the client in use, or else one of a cluster that this starts.
@@ -85,6 +112,11 @@ class Membership:
             )
         self._own = LocalDask(len(needs), processes_of)
         return self._own.client
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether processes may come without anybody's doing."""
+        return self.is_own or may_grow(self._client)
 
     def replenish(self) -> None:
         """Have processes that are missing in a cluster on this machine started; any thread may."""
@@ -115,11 +147,15 @@ def existing_client() -> Any:
 
     Raises:
         ValueError: It is asynchronous.
+        RuntimeError: It belongs to the process that this one was forked from.
     """
+    with suppress(ValueError):
+        _check_not_forked(get_worker())  # of which a client would be made
     try:
         client = get_client()
     except ValueError:
         return None
+    _check_not_forked(client)
     if client.asynchronous:
         raise ValueError(
             "the Dask client in use must not be asynchronous, for a pool blocks the thread of its event loop:"
@@ -128,9 +164,34 @@ def existing_client() -> Any:
     return client
 
 
+def _check_not_forked(node: Any) -> None:
+    """Raise if the event loop of a client, or of a Dask worker, runs in a thread that a fork has left behind."""
+    thread = getattr(getattr(node.loop, "asyncio_loop", None), "_thread_id", None)  # asyncio's own; others have none
+    is_gone = thread is not None and all(thread != other.ident for other in threading.enumerate())
+    if is_gone or _seen.setdefault(node, Seen()).owner != os.getpid():
+        raise RuntimeError(
+            "this process was forked from one with a Dask client, which cannot be used here: make the pool there,"
+            " start this process by spawn, or make a Client of its own here first"
+        )
+
+
+def free_thread() -> None:
+    """Let Dask have another thread in the place of this one, if it is that of a Dask task.
+
+    Actors are made in these threads, so a task that waits for a pool would wait for itself where it has the last one.
+    It does not come back (`distributed.rejoin`): that would wait for other tasks, which may wait for this one.
+    """
+    if hasattr(thread_state, "start_time"):  # else it is no task's
+        with suppress(KeyError):  # it has left already
+            secede()
+
+
 def processes_of(client: Any) -> Processes:
-    """Ask the scheduler for the Dask worker processes there are."""
-    processes: Processes = client.scheduler_info(**ALL_WORKERS)["workers"]
+    """Ask the scheduler for the Dask worker processes there are.
+
+    `Client.scheduler_info` now and then tells of none: what it has heard is overwritten by what it asks by itself.
+    """
+    processes: Processes = client.sync(client.scheduler.identity, **ALL_WORKERS)["workers"]
     return processes
 
 
@@ -139,31 +200,50 @@ def until_next_look(waited: float) -> float:
     return min(LOOK_SECONDS + waited / 4, LONGEST_LOOK_SECONDS)
 
 
-def lacks(process: Mapping[str, Any], needs: Needs) -> bool:
-    """Whether a process has not all of this."""
-    has = process.get("resources") or {}
+def resources_of(process: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a process was started with."""
+    return dict(process.get("resources") or {})
+
+
+def lacks(has: Needs, needs: Needs) -> bool:
+    """Whether something of this is not there."""
     return any(has.get(name, 0) < amount for name, amount in needs.items())
 
 
-def check_places(processes: Processes, needs: Sequence[Needs], must_kill: bool) -> None:
+def _n_killable(processes: Processes) -> int:
+    return sum(process.get("nanny") is not None for process in processes.values())
+
+
+def n_expected(client: Any) -> int:
+    """Return how many processes the cluster that a client has made is to have; 0: nobody knows."""
+    cluster = getattr(client, "cluster", None)
+    return len(getattr(cluster, "worker_spec", ()))
+
+
+def may_grow(client: Any) -> bool:
+    """Whether the cluster that a client has made is to have processes, or starts them on demand."""
+    return bool(n_expected(client)) or getattr(getattr(client, "cluster", None), "_adaptive", None) is not None
+
+
+def check_places(all_resources: Sequence[Needs], n_killable: int, needs: Sequence[Needs], must_kill: bool) -> None:
     """Raise if there is no place for some worker, whoever else is there.
+
+    Args:
+        all_resources: What Dask workers have.
+        n_killable: Number of those with a nanny.
+        needs: Of each worker of the pool.
+        must_kill: Whether workers that are late are to be killed.
 
     Raises:
         ValueError: There is none.
     """
-    if not processes:
-        return  # they may come
     for needed in needs:
-        if all(lacks(process, needed) for process in processes.values()):
-            has = [dict(process.get("resources") or {}) for process in processes.values()]
+        if all(lacks(has, needed) for has in all_resources):
             raise ValueError(
-                f"`resources` must be what some Dask worker has, but got {dict(needed)!r}, and they have: {has!r}"
-                " (`dask worker --resources ...`)"
+                f"`resources` must be what some Dask worker has, but got {dict(needed)!r}, and they have:"
+                f" {list(map(dict, all_resources))!r} (`dask worker --resources ...`)"
             )
-    if not must_kill:
-        return
-    n_killable = sum(process.get("nanny") is not None for process in processes.values())
-    if n_killable < len(needs):
+    if must_kill and n_killable < len(needs):
         raise ValueError(
             "with `task_timeout` each worker needs a Dask worker process of its own that a nanny can restart, and there"
             f" are {n_killable}, but `n_jobs` is {len(needs)}: start more (`dask worker --nworkers ... --nthreads 1`,"
@@ -172,18 +252,24 @@ def check_places(processes: Processes, needs: Sequence[Needs], must_kill: bool) 
 
 
 def _wait_for_places(client: Any, needs: Sequence[Needs], must_kill: bool) -> None:
-    """Check that there are places; if not, give processes that died just now the time to be replaced."""
+    """Check that there are places; where processes that are missing had some, give them the time to be replaced.
+
+    While there are no processes, and never were, nothing is known: they may come, and are waited for later.
+    """
     end = time.monotonic() + RETURN_SECONDS
+    seen = _seen.setdefault(client, Seen())
     while True:
         processes = processes_of(client)
-        n_known = _n_processes[client] = max(len(processes), _n_processes.get(client, 0))
-        n_known = max(n_known, len(getattr(getattr(client, "cluster", None), "worker_spec", ())))
-        is_late = len(processes) >= n_known or time.monotonic() >= end
+        seen.note(processes)
+        if len(processes) >= n_expected(client) and seen.resources:
+            check_places(seen.resources, seen.n_killable, needs, must_kill)  # whoever comes back has no more
         try:
-            if processes or is_late:
-                return check_places(processes, needs, must_kill)
+            if processes:
+                has = [resources_of(process) for process in processes.values()]
+                check_places(has, _n_killable(processes), needs, must_kill)
+            return
         except ValueError:
-            if is_late:
+            if time.monotonic() >= end:
                 raise
         replenish(client)
         time.sleep(LOOK_SECONDS)

@@ -7,29 +7,25 @@
 
 Actors are called by the message that `distributed.Actor` sends too, but straight to their processes where these can be
 reached: an `Actor` goes through the scheduler unless the whole client is told not to, which takes twice as long, and
-it keeps the actor on the cluster until the garbage collector comes. The scheduler counts the resources of an actor
-only while it is made, so actors are counted, and placed, here.
+it keeps the actor on the cluster until the garbage collector comes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
 import uuid
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Callable, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 from distributed.protocol import to_serialize
 
-from mtasklite._backends._adapter import Adapter, Death, Frames, Resources, Then
+from mtasklite._backends._adapter import Adapter, Death, Frames, Resources, Shortage, Then
 from mtasklite._backends._dask_actor import ActorLostError, DaskActor, DaskHost
-from mtasklite._backends._dask_client import ALL_WORKERS, RETURN_SECONDS, Membership, Processes, lacks, until_next_look
-
-KEY = "mtasklite-actor"
-"""Keys of actors on the scheduler begin with this."""
+from mtasklite._backends._dask_client import Membership, free_thread
+from mtasklite._backends._dask_places import KEY, Places
 
 REACH_SECONDS = 5.0
 """A process that cannot be connected to within this is spoken to through the scheduler."""
@@ -37,10 +33,10 @@ REACH_SECONDS = 5.0
 LEAVE_SECONDS = 1.0
 """For the process of an actor that is killed to say whether anything runs there; else it is restarted."""
 
-PLACE_SECONDS = 60.0
-"""While no actor of the pool has a process, those that wait for one do so no longer than this."""
-
 RESTART_SECONDS = 20.0
+
+LEAST_STARTING = 16
+"""Actors that may be asked for at once, however few processes there are."""
 
 WATCH_SECONDS = 1.0
 """The scheduler is asked this often which processes there are."""
@@ -68,10 +64,8 @@ class DaskAdapter:
         self._resources = resources
         self._membership = Membership()
         self._client: Any = None
-        self._must_kill = False
-        self._n_processes = 0
+        self._places: Any = None
         self._actors: set[DaskActor] = set()  # those that have a process, or wait for one
-        self._shunned: set[str] = set()  # processes that are gone, or about to be, though the scheduler may have them
         self._ways: dict[str, Any] = {}  # how processes are spoken to
         self._watching: Optional[asyncio.Future[None]] = None
 
@@ -80,12 +74,16 @@ class DaskAdapter:
     def open(self, n_workers: int, must_kill: bool) -> None:
         if self._client is None:
             needs = [self._needs_of(slot) for slot in range(n_workers)]
-            self._must_kill = must_kill
-            self._n_processes = 0
             self._client = self._membership.join(needs, must_kill)
+            self._places = Places(self._client, self._membership, must_kill)
 
     def capacity(self) -> int:
         return self._membership.capacity(self._resources[0])
+
+    @property
+    def most_starting(self) -> float:
+        # Each takes scheduler and process 30 ms or so, and if there is little to do not all are needed.
+        return max(LEAST_STARTING, 2 * self._places.n_known if self._places is not None else 0)
 
     def _needs_of(self, slot: int) -> Resources:
         return self._resources[slot if len(self._resources) > 1 else 0]
@@ -98,6 +96,12 @@ class DaskAdapter:
     def close(self) -> None:
         if self._client is None:
             return
+        if _is_running_in(self._client.loop.asyncio_loop):  # a Dask worker's main thread say: it would wait for itself
+            threading.Thread(target=self._close, name="mtasklite-end", daemon=True).start()
+        else:
+            self._close()
+
+    def _close(self) -> None:
         try:
             with suppress(Exception):  # the client may be closed amid this
                 if self.is_joined:
@@ -121,6 +125,7 @@ class DaskAdapter:
     # ---- actors, from the driver's thread
 
     def start_actor(self, slot: int, payload: Frames) -> DaskActor:
+        free_thread()
         actor = DaskActor(f"{KEY}-{slot}-{uuid.uuid4().hex}", self._needs_of(slot))
         self._actors.add(actor)
         self._post(self._begin, actor, payload)
@@ -135,6 +140,9 @@ class DaskAdapter:
 
     def death(self, error: BaseException) -> Death:
         return Death(str(error) or repr(error))
+
+    def shortage(self) -> Optional[Shortage]:
+        return None if self._places is None else self._places.shortage(self._actors)
 
     def _post(self, function: Callable[..., Any], *args: Any) -> None:
         if self._client is not None:
@@ -156,47 +164,38 @@ class DaskAdapter:
 
     async def _place(self, actor: DaskActor, payload: Frames) -> None:
         try:
-            while not await self._has_begun(actor, await self._address_for(actor), payload):
+            while not await self._has_begun(actor, await self._places.choose(actor, self._actors), payload):
                 actor.let_go()
                 actor.key += "-again"
+            actor.is_up = True
         except Exception as error:
             actor.error = self._lost(actor, error)
         finally:
             actor.is_placed.set()
 
-    async def _address_for(self, actor: DaskActor) -> str:
-        """Choose a process for an actor, and note that it has it; wait until there is one."""
-        began_at = time.monotonic()
-        while True:
-            processes = await self._survey()
-            keys = await self._client.scheduler.has_what()
-            waited = time.monotonic() - began_at
-            free_or_shared = self._fitting(actor, processes, keys)
-            if len(processes) < self._n_processes and waited < RETURN_SECONDS:  # those that were lost may come back
-                free_or_shared = {address: count for address, count in free_or_shared.items() if not count}
-            if free_or_shared:
-                actor.address = min(free_or_shared, key=free_or_shared.__getitem__)
-                return actor.address
-            if waited > PLACE_SECONDS and not any(other.future for other in list(self._actors)):
-                raise ActorLostError(f"Dask had no worker process for it, for {PLACE_SECONDS:g} s")
-            if waited > RETURN_SECONDS:
-                self._membership.replenish()
-            await asyncio.sleep(until_next_look(waited))
+    async def _has_begun(self, actor: DaskActor, address: str, payload: Frames) -> bool:
+        """Make an actor in a process; return false if the process turns out to be gone."""
+        actor.future = self._client.submit(
+            DaskHost, actor=True, key=actor.key, workers=[address], allow_other_workers=False
+        )
+        made = await self._places.while_there(address, _end_of(actor.future))
+        if made is None:
+            return False
+        if made.error is not None:
+            if address in await self._places.survey():
+                raise ActorLostError(f"Dask could not make it: {made.error!r}")
+            return False
+        try:
+            begun = await self._places.while_there(address, self._begin_host(actor, payload))
+        except (OSError, KeyError):
+            begun = None
+        if begun is None:
+            self._places.shunned.add(address)
+        return begun is not None
 
-    def _fitting(self, actor: DaskActor, processes: Processes, keys: Mapping[str, Sequence[Any]]) -> dict[str, int]:
-        """Return how many actors there are, of this pool and of others, in each process that it may have."""
-        found = {}
-        for address, process in processes.items():
-            own = [other for other in list(self._actors) if other is not actor and other.address == address]
-            needs: Counter[str] = Counter(actor.resources)
-            for other in own:
-                needs.update(other.resources)
-            n_actors = max(len(own), sum(str(key).startswith(KEY) for key in keys.get(address, ())))
-            # One that is killed for being late is killed with its process, and with whoever else is there.
-            is_killable = not n_actors and process.get("nanny") is not None
-            if not lacks(process, needs) and (is_killable or not self._must_kill):
-                found[address] = n_actors
-        return found
+    async def _begin_host(self, actor: DaskActor, payload: Frames) -> bool:
+        await self._ask(actor, "begin", payload, self._membership.is_own)
+        return True
 
     async def _watch(self) -> None:
         """While there are actors, see whether the scheduler has lost their processes.
@@ -206,49 +205,12 @@ class DaskAdapter:
         while self._actors:
             await asyncio.sleep(WATCH_SECONDS)
             try:
-                processes = await self._all_processes()
+                processes = await self._places.all_processes()
             except OSError:  # the scheduler is gone, or will be there again
                 continue
             for actor in list(self._actors):
-                if actor.is_placed.is_set() and actor.error is None and actor.address not in processes:
+                if actor.is_up and actor.address not in processes:
                     actor.fail(self._lost(actor, OSError("the scheduler has lost it")))
-
-    async def _all_processes(self) -> Processes:
-        processes: Processes = (await self._client.scheduler.identity(**ALL_WORKERS))["workers"]
-        return processes
-
-    async def _survey(self) -> Processes:
-        processes = await self._all_processes()
-        self._n_processes = max(self._n_processes, len(processes))
-        self._shunned &= set(processes)
-        return {
-            address: process
-            for address, process in processes.items()
-            if address not in self._shunned and process.get("status", "running") == "running"
-        }
-
-    async def _has_begun(self, actor: DaskActor, address: str, payload: Frames) -> bool:
-        """Make an actor in a process; return false if the process turns out to be gone."""
-        actor.future = self._client.submit(
-            DaskHost, actor=True, key=actor.key, workers=[address], allow_other_workers=False
-        )
-        made = asyncio.ensure_future(_error_of(actor.future))
-        began_at = time.monotonic()
-        while not (await asyncio.wait([made], timeout=until_next_look(time.monotonic() - began_at)))[0]:
-            if address not in await self._survey():  # it would wait for ever
-                made.cancel()
-                return False
-        error = made.result()
-        if error is not None:
-            if address in await self._survey():
-                raise ActorLostError(f"Dask could not make it: {error!r}")
-            return False
-        try:
-            await self._ask(actor, "begin", payload, self._membership.is_own)
-        except (OSError, KeyError):
-            self._shunned.add(address)
-            return False
-        return True
 
     # ---- calling, in the client's event loop
 
@@ -297,7 +259,7 @@ class DaskAdapter:
         if actor.address is None:
             lost = ActorLostError(f"the Dask scheduler cannot be reached{why}")
         else:
-            self._shunned.add(actor.address)
+            self._places.shunned.add(actor.address)
             lost = ActorLostError(f"its Dask worker process, {actor.address}, has ended or cannot be reached{why}")
         lost.__cause__ = error
         return lost
@@ -313,7 +275,7 @@ class DaskAdapter:
         try:
             must_restart = await self._must_restart(actor)
             if must_restart and actor.address is not None:
-                self._shunned.add(actor.address)
+                self._places.shunned.add(actor.address)
             actor.stop()
             if must_restart:
                 with suppress(Exception):  # it is gone already
@@ -324,9 +286,8 @@ class DaskAdapter:
 
     async def _must_restart(self, actor: DaskActor) -> bool:
         """Let an actor's host end; return whether something runs on there, so that the process is to be restarted."""
-        is_up = actor.is_placed.is_set() and actor.error is None
         address = actor.address
-        if not is_up or address is None or address in self._shunned:
+        if not actor.is_up or address is None or address in self._places.shunned:
             return False
         try:
             if await asyncio.wait_for(self._ask(actor, "leave"), LEAVE_SECONDS):
@@ -335,15 +296,28 @@ class DaskAdapter:
             pass  # what runs there holds the interpreter's lock
         except Exception:
             return False  # it is gone
-        processes, keys = await self._survey(), await self._client.scheduler.has_what(workers=[address])
+        processes, keys = await self._places.survey(), await self._client.scheduler.has_what(workers=[address])
         is_alone = all(key == actor.key or not str(key).startswith(KEY) for key in keys.get(address, ()))
         return is_alone and processes.get(address, {}).get("nanny") is not None
 
 
-async def _error_of(future: Any) -> Optional[BaseException]:
-    error: Optional[BaseException] = await future.exception()
-    return error
+class _End(NamedTuple):
+    """How a Dask task ended."""
+
+    error: Optional[BaseException]
+
+
+async def _end_of(future: Any) -> _End:
+    return _End(await future.exception())
 
 
 def _call(function: Callable[..., Any], *args: Any) -> None:
     function(*args)  # an awaitable that it returns is not for the event loop's own callbacks
+
+
+def _is_running_in(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether this is the thread of that event loop."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import threading
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple, Optional
 import ray
 import ray.exceptions
 
-from mtasklite._backends._adapter import Adapter, Death, Frames, Resources, Then
+from mtasklite._backends._adapter import Adapter, Death, Frames, Resources, Shortage, Then
 from mtasklite._backends._cluster_host import Host, own_process
 from mtasklite.errors import PoolClosedError
 
@@ -131,6 +132,7 @@ class RayAdapter:
     """
 
     name = "Ray"
+    most_starting = math.inf  # those that wait make a cluster grow that can
 
     def __init__(self, resources: Sequence[Resources]) -> None:
         self._resources = [{"num_cpus": 1, **needs} for needs in resources]
@@ -192,6 +194,9 @@ class RayAdapter:
             return Death("mtasklite is not installed where the cluster has placed it: install the same version there")
         is_certain = isinstance(error, ray.exceptions.ActorDiedError)
         return Death(reason, _exitcode_in(reason), bool(FROM_OUTSIDE.search(reason)), is_certain)
+
+    def shortage(self) -> Optional[Shortage]:
+        return None
 
     def close(self) -> None:
         if self._finalize is not None and self._finalize.detach() is not None and self._joined is not None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from typing import Any, Optional
 
-from mtasklite._backends._adapter import Death, Frames, Then
+from mtasklite._backends._adapter import Death, Frames, Shortage, Then
 from mtasklite._backends._cluster_host import AsyncHost, Host
 
 
@@ -89,6 +90,8 @@ class LocalAdapter:
         actors: All that were started.
         n_open: How often it was joined and not left.
         n_places: What it says it can have.
+        most_starting: Actors that may be asked for at once.
+        lacks: What it says of why no actor is up.
     """
 
     name = "local"
@@ -99,6 +102,8 @@ class LocalAdapter:
         self.n_places = n_places
         self.is_joined = True
         self.are_async = False
+        self.most_starting = math.inf
+        self.lacks: Optional[Shortage] = None
 
     def open(self, n_workers: int, must_kill: bool) -> None:
         self.n_open = 1
@@ -118,6 +123,9 @@ class LocalAdapter:
 
     def death(self, error: BaseException) -> Death:
         return Death(str(error), is_from_outside="node" in str(error))
+
+    def shortage(self) -> Optional[Shortage]:
+        return self.lacks
 
     def close(self) -> None:
         self.n_open = 0

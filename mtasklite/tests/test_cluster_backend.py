@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -23,7 +24,8 @@ from mtasklite import (
     delayed_init,
     is_exception,
 )
-from mtasklite._backends import _cluster, _cluster_worker
+from mtasklite._backends import _cluster, _cluster_starting, _cluster_worker
+from mtasklite._backends._adapter import Shortage
 from mtasklite.tests import workers
 from mtasklite.tests.local_cluster import ActorGoneError, LocalAdapter
 from mtasklite.tests.workers import wait_until
@@ -206,8 +208,9 @@ def test_answer_that_was_lost_with_its_machine_holds_nobody_up(adapter, monkeypa
 def test_pool_without_a_place_warns_and_is_an_error_in_the_end(adapter, monkeypatch):
     """When the cluster has no place for any worker, nobody waits for ever, and not in silence."""
     monkeypatch.setattr(_cluster, "WAIT_SECONDS", 0.05)
-    monkeypatch.setattr(_cluster, "WARN_SECONDS", 0.1)
-    monkeypatch.setattr(_cluster, "PLACE_SECONDS", 0.5)
+    monkeypatch.setattr(_cluster_starting, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(_cluster_starting, "WARN_SECONDS", 0.1)
+    monkeypatch.setattr(_cluster_starting, "PLACE_SECONDS", 0.5)
     start_actor = adapter.start_actor
 
     def start_mute(slot, payload):
@@ -219,6 +222,96 @@ def test_pool_without_a_place_warns_and_is_an_error_in_the_end(adapter, monkeypa
     text = "no worker of this pool is up: the local cluster had no place for it"
     with pytest.warns(RuntimeWarning, match=text), pytest.raises(WorkerInitError, match="end what holds its places"):
         list(_pool(workers.square)([1]))
+
+
+def _start_mute(adapter, monkeypatch):
+    """Let actors that are started from now on say nothing."""
+    start_actor = adapter.start_actor
+
+    def start_mute(slot, payload):
+        actor = start_actor(slot, payload)
+        actor.is_mute = True
+        return actor
+
+    monkeypatch.setattr(adapter, "start_actor", start_mute)
+
+
+def test_engine_that_knows_what_is_lacking_says_so_and_how_long_to_wait(adapter, monkeypatch):
+    """An engine's own reason, remedy and times go before the general ones."""
+    monkeypatch.setattr(_cluster, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(_cluster_starting, "LOOK_SECONDS", 0.0)
+    adapter.lacks = Shortage("nobody was at home", "ring twice", 0.1, 0.5)
+    _start_mute(adapter, monkeypatch)
+    text = "nobody was at home, for . s: ring twice"
+    with pytest.warns(RuntimeWarning, match=text), pytest.raises(WorkerInitError, match=text):
+        list(_pool(workers.square)([1]))
+
+
+def test_time_without_a_place_begins_anew_when_the_last_worker_dies(adapter):
+    """A worker that waits while others work is not given up at once when these are gone."""
+    adapter.lacks = Shortage("nobody was at home", "ring twice", 1000.0, 1000.0)
+    now = time.monotonic()
+    waiting = SimpleNamespace(has_greeted=False, is_over=False, begun_at=now - 5000.0)
+    other = SimpleNamespace(has_greeted=True, is_over=False, begun_at=now - 5000.0)
+    starting = _cluster_starting.Starting(adapter)
+    starting.note_end(other)
+    assert starting.look_after([waiting]) == ([], "")
+    late = _cluster_starting.Starting(adapter)
+    assert late.look_after([waiting]) == ([waiting], "nobody was at home, for 5000 s: ring twice")
+
+
+def test_no_more_actors_are_asked_for_at_once_than_the_engine_likes(adapter, monkeypatch):
+    """Of many workers few are asked for at first; with those, little work is done."""
+    adapter.most_starting = 3
+    assert list(_pool(workers.square, 500)([1, 2, 3])) == [1, 4, 9]
+    assert len(adapter.actors) < 400
+    adapter.actors.clear()
+    _start_mute(adapter, monkeypatch)
+    with _pool(workers.square, 500):
+        assert len(adapter.actors) == 3
+
+
+def test_workers_that_were_put_off_do_not_wait_for_constructors(adapter):
+    """However long constructors take, all workers are asked for as soon as those before are up."""
+    adapter.most_starting = 1
+    log = []
+    with _pool(_Meeting(_Shared(log)), 5) as pool:
+        assert list(pool([1])) == [1]
+    assert len(adapter.actors) == 5
+
+
+@delayed_init
+class _Meeting:
+    """Can be made once five are being made."""
+
+    def __init__(self, log):
+        self.log = log
+
+    def __enter__(self):
+        self.log.append("here")
+        wait_until(lambda: len(_Shared.lists[self.log.key]) == 5)
+
+    def __exit__(self, *exc_info):
+        pass
+
+    def __call__(self, item):
+        return item
+
+
+def test_workers_without_a_place_keep_no_other_from_being_asked_for(adapter, monkeypatch):
+    """What waits for a place for long does not count among those that are being started."""
+    monkeypatch.setattr(_cluster, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(_cluster_starting, "YOUNG_SECONDS", 0.1)
+    adapter.most_starting = 1
+    start_actor = adapter.start_actor
+
+    def start_some_mute(slot, payload):
+        actor = start_actor(slot, payload)
+        actor.is_mute = slot < 2
+        return actor
+
+    monkeypatch.setattr(adapter, "start_actor", start_some_mute)
+    assert list(_pool(workers.square, 3)([1, 2])) == [1, 4]
 
 
 def test_answers_that_overtake_each_other_are_taken_in_their_order(adapter, monkeypatch):

@@ -33,6 +33,7 @@ class Nodes:
         self._options = options
         self._paths = [Path(mtasklite.__file__).parents[1], *paths]
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._common: list[str] = []
 
     def __enter__(self) -> Nodes:
         try:
@@ -44,22 +45,19 @@ class Nodes:
 
     def _start(self) -> None:
         file = self._folder / "scheduler.json"
-        common = ["--host", "127.0.0.1", "--scheduler-file", str(file)]
-        self._run("scheduler", *common, "--port", "0", "--no-dashboard")
+        self._common = ["--host", "127.0.0.1", "--scheduler-file", str(file)]
+        self._run("scheduler", *self._common, "--port", "0", "--no-dashboard")
         wait_until(file.exists)
-        for number, options in enumerate(self._options):
-            one = [
-                "--name",
-                f"node{number}",
-                "--nthreads",
-                "1",
-                "--no-dashboard",
-                "--local-directory",
-                str(self._folder),
-            ]
-            self._run("worker", *common, *one, *options)
+        for options in self._options:
+            self.start_worker(*options)
         self.client = Client(scheduler_file=str(file))
-        self.client.wait_for_workers(len(self._options), timeout=LIMIT_SECONDS)
+        if self._options:
+            self.client.wait_for_workers(len(self._options), timeout=LIMIT_SECONDS)
+
+    def start_worker(self, *options: str) -> None:
+        """Start another node."""
+        one = ["--name", f"node{len(self._processes) - 1}", "--nthreads", "1", "--no-dashboard"]
+        self._run("worker", *self._common, *one, "--local-directory", str(self._folder), *options)
 
     def _run(self, *args: str) -> None:
         variables = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, self._paths))}

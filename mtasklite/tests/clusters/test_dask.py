@@ -33,12 +33,6 @@ def client(cluster):
     return distributed.get_client()
 
 
-@pytest.fixture
-def at_once(monkeypatch):
-    """Nobody waits for processes that may come back."""
-    monkeypatch.setattr("mtasklite._backends._dask_client.RETURN_SECONDS", 0.0)
-
-
 def _pool(worker, n_jobs=2, **kwargs):
     return Pool(worker, n_jobs, backend="dask", **kwargs)
 
@@ -174,7 +168,6 @@ def test_tasks_find_the_cluster_that_they_run_on():
 # ---- what cannot be is refused
 
 
-@pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("kwargs", [{}, {"task_timeout": 1}], ids=["", "task_timeout"])
 def test_resources_that_no_process_has_are_an_error_before_anything_starts(kwargs):
     """What can be placed nowhere does not wait for ever."""
@@ -182,7 +175,6 @@ def test_resources_that_no_process_has_are_an_error_before_anything_starts(kwarg
         list(_pool(abs, resources={"GPU": 1}, **kwargs)([1]))
 
 
-@pytest.mark.usefixtures("at_once")
 def test_time_limit_with_too_few_processes_is_an_error():
     """A worker that is late is killed with its process, so that must be its own; the error says what to do."""
     with pytest.raises(ValueError, match=r"with `task_timeout` .* there are 2, but `n_jobs` is 3: start more"):

@@ -133,6 +133,37 @@ def test_resources_without_a_client_are_an_error(tmp_path):
     assert "make a Client of one that has them" in _output_of(tmp_path, code)
 
 
+def test_forked_child_of_a_program_with_a_client_is_told_so(tmp_path):
+    """A pool in a forked child, where nothing runs the client's event loop, is an error at once."""
+    code = """
+        import warnings
+        import distributed
+        def in_child(function):
+            pid = os.fork()
+            if not pid:
+                try:
+                    print(function())
+                except RuntimeError as error:
+                    print(error)
+                finally:
+                    sys.stdout.flush()
+                    os._exit(0)
+            os.waitpid(pid, 0)
+        def square_all():
+            return list(Pool(workers.square, 1, backend="dask")(range(3)))
+        if __name__ == "__main__":
+            warnings.simplefilter("ignore")
+            with distributed.Client(n_workers=1, threads_per_worker=1, dashboard_address=None):
+                in_child(square_all)
+                in_child(lambda: Pool(workers.square, backend="dask"))
+                print(square_all(), flush=True)
+                in_child(square_all)
+    """
+    told = "this process was forked from one with a Dask client, which cannot be used here"
+    lines = _output_of(tmp_path, code).splitlines()
+    assert [line.partition(":")[0] for line in lines] == [told, told, "[0, 1, 4]", told]
+
+
 @pytest.mark.parametrize("code", ['Pool(abs, backend="dask")', "__import__('mtasklite.dask').dask.pqdm([1], abs, 1)"])
 def test_error_says_what_to_install(tmp_path, code):
     """Without Dask, one error says what to install, and no other module was asked for."""

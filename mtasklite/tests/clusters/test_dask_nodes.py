@@ -83,9 +83,10 @@ def test_with_retries_a_killed_node_costs_nothing(tmp_path):
     assert results == list(range(5000))
 
 
+@pytest.mark.filterwarnings("ignore:no worker of this pool is up:RuntimeWarning")
 def test_last_node_that_is_killed_ends_the_work(tmp_path, monkeypatch):
     """When no node is left, each item has an error, after a while in which one might have come back."""
-    monkeypatch.setattr("mtasklite._backends.dask.PLACE_SECONDS", 1.0)
+    monkeypatch.setattr("mtasklite._backends._dask_places.NO_PROCESS_SECONDS", 1.0)
     with Nodes(tmp_path, options=[()]) as nodes:
         results = Pool(partial(workers.nap, seconds=0.01), 1, backend="dask", exception_behavior="immediate")(
             workers.count_until(lambda: False)
@@ -115,9 +116,8 @@ def test_worker_for_which_there_is_no_room_holds_nobody_up(tmp_path):
         nodes.check_nothing_left()
 
 
-def test_time_limit_without_nannies_is_an_error(tmp_path, monkeypatch):
+def test_time_limit_without_nannies_is_an_error(tmp_path):
     """A worker without a nanny cannot be replaced, so a time limit is refused before anything starts."""
-    monkeypatch.setattr("mtasklite._backends._dask_client.RETURN_SECONDS", 0.0)
     expected = r"with `task_timeout` .* there are 0, but `n_jobs` is 1.*without `--no-nanny`"
     with Nodes(tmp_path, options=[("--no-nanny",)]), pytest.raises(ValueError, match=expected):
         list(Pool(abs, 1, backend="dask", task_timeout=1)([1]))
