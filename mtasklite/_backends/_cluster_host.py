@@ -311,9 +311,9 @@ class AsyncHost(Host):
         self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = set()
 
     def _take_over_output(self, levels: Levels, name: str) -> None:
-        """Take in what the worker's thread prints: there are others in this process."""
+        """Take in what the worker's thread prints and logs: there are others in this process."""
         self._printing = ThreadPrinting(self._send_printed, self._time_stopped)
-        self._printing.start()
+        self._printing.start(levels, name)
 
     async def exchange(self, number: int, messages: list[Frames]) -> Answer:  # type: ignore[override]
         """Take in messages, and answer as soon as there is something to say, or the next exchange has come."""

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sized
 from contextlib import suppress
@@ -50,6 +51,7 @@ class LocalDask:
         self._n_workers = n_workers
         self._folder = tempfile.mkdtemp(prefix="mtasklite-dask-")
         self._cluster: Any = None
+        self._silence = _Silence()
         self.client: Any = None
         os.environ[FOLDER_VARIABLE] = self._folder
         try:
@@ -65,6 +67,7 @@ class LocalDask:
             os.environ.pop(FOLDER_VARIABLE, None)
 
     def _start(self) -> None:
+        self._silence.begin()
         with dask.config.set({"temporary-directory": self._folder}):  # the scheduler is told so nowhere else
             self._cluster = LocalCluster(
                 n_workers=0,
@@ -101,7 +104,39 @@ class LocalDask:
                 if part is not None:
                     with suppress(Exception):  # the interpreter exits, and has closed it
                         part.close(timeout=CLOSE_SECONDS)
+            self._silence.end()
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class _Silence:
+    """Dask's logs in this process say nothing from the beginning of the first to the end of the last of these.
+
+    A `LocalCluster` silences them by the levels of handlers, and leaves alone at its end what was silent before: so the
+    first of two clusters to end does not let the other speak.
+    """
+
+    _lock = threading.RLock()  # a garbage collection amid it may end another pool in this very thread
+    _users: set[_Silence] = set()
+    _levels: list[tuple[logging.Handler, int]] = []
+
+    def begin(self) -> None:
+        with self._lock:
+            if not self._users:
+                loggers = map(logging.getLogger, ("distributed", "bokeh"))
+                handlers = [handler for logger in loggers for handler in logger.handlers]
+                self._levels[:] = [(handler, handler.level) for handler in handlers]
+                for handler in handlers:
+                    handler.setLevel(logging.CRITICAL)
+            self._users.add(self)
+
+    def end(self) -> None:
+        with self._lock:
+            if self not in self._users:
+                return
+            self._users.discard(self)
+            if not self._users:
+                for handler, level in self._levels:
+                    handler.setLevel(level)
 
 
 def check_may_spawn() -> None:

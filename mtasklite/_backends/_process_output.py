@@ -307,14 +307,14 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            attributes = _attributes_of(record)
+            attributes = attributes_of(record)
         except Exception:  # such as arguments that do not go with the message
             self.handleError(record)
             return
         self._printing.put_record(attributes)
 
 
-def _attributes_of(record: logging.LogRecord) -> dict[str, Any]:
+def attributes_of(record: logging.LogRecord) -> dict[str, Any]:
     """Return a record's attributes such that they can be sent anywhere: what is no built-in type as text."""
     attributes = dict(record.__dict__)
     attributes["msg"] = record.getMessage()

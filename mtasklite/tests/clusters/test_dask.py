@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import io
+import logging
 import os
 import re
 import sys
@@ -68,7 +69,8 @@ def _sum_in_dask(item):
 
 
 def _what_belongs_to_the_process(_):
-    return type(sys.stdout).__name__, type(sys.stderr).__name__, sys.getswitchinterval()
+    root = logging.getLogger()
+    return type(sys.stdout).__name__, type(sys.stderr).__name__, sys.getswitchinterval(), root.level, str(root.handlers)
 
 
 # ---- the cluster
@@ -296,6 +298,22 @@ def test_item_that_prints_is_not_late_for_the_wait(capsys):
     for _ in pool(range(3)):
         time.sleep(1.2)  # a consumer that takes its time
     assert capsys.readouterr().out == "item 0\nitem 1\nitem 2\n"
+
+
+def _log(item):
+    logging.getLogger("mtasklite-test").info("item %d", item)
+    return item
+
+
+@pytest.mark.parametrize("n_jobs", [2, 4])
+def test_log_records_reach_the_handlers_here(caplog, n_jobs):
+    """What tasks log comes to the handlers of the driver, by its levels, with the worker's name."""
+    with caplog.at_level(logging.INFO, "mtasklite-test"):
+        list(_pool(_log, n_jobs, forward_output=True, chunk_size=1)(range(20)))
+    records = [record for record in caplog.records if record.name == "mtasklite-test"]
+    assert sorted(record.getMessage() for record in records) == sorted(f"item {item}" for item in range(20))
+    assert {record.levelname for record in records} == {"INFO"}
+    assert {record.processName for record in records} <= {f"mtasklite-worker-{slot}" for slot in range(n_jobs)}
 
 
 def test_processes_are_as_they_were_at_the_end(client):

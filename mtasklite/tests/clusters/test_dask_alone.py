@@ -54,6 +54,24 @@ def test_process_that_dies_is_replaced_in_a_cluster_of_our_own(tmp_path):
     assert _output_of(tmp_path, code) == "{'int'}\n"
 
 
+def test_clusters_of_two_pools_at_once_are_silent(tmp_path):
+    """Nothing of Dask's own is heard at the end of either, whichever ends first; its logs are as before then."""
+    code = """
+        import logging
+        if __name__ == "__main__":
+            import distributed
+            handlers = logging.getLogger("distributed").handlers
+            before = [(handler.level, list(handler.filters)) for handler in handlers]
+            with Pool(workers.square, 1, backend="dask") as first:
+                second = Pool(workers.square, 1, backend="dask").__enter__()
+                print(list(first([1])), list(second([2])))
+            logging.getLogger("distributed.scheduler").warning("not now")
+            second.__exit__(None, None, None)
+            print([(handler.level, list(handler.filters)) for handler in handlers] == before)
+    """
+    assert _output_of(tmp_path, code) == "[1] [4]\nTrue\n"
+
+
 def test_classes_of_a_script_keep_their_identity(tmp_path):
     """Objects and exceptions of classes of `__main__` come home as instances of these classes."""
     code = """
@@ -136,8 +154,8 @@ def test_resources_without_a_client_are_an_error(tmp_path):
 def test_forked_child_of_a_program_with_a_client_is_told_so(tmp_path):
     """A pool in a forked child, where nothing runs the client's event loop, is an error at once."""
     code = """
-        import warnings
-        import distributed
+        import tempfile, warnings
+        import dask, distributed
         def in_child(function):
             pid = os.fork()
             if not pid:
@@ -153,11 +171,12 @@ def test_forked_child_of_a_program_with_a_client_is_told_so(tmp_path):
             return list(Pool(workers.square, 1, backend="dask")(range(3)))
         if __name__ == "__main__":
             warnings.simplefilter("ignore")
-            with distributed.Client(n_workers=1, threads_per_worker=1, dashboard_address=None):
-                in_child(square_all)
-                in_child(lambda: Pool(workers.square, backend="dask"))
-                print(square_all(), flush=True)
-                in_child(square_all)
+            with tempfile.TemporaryDirectory() as folder, dask.config.set({"temporary-directory": folder}):
+                with distributed.Client(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0"):
+                    in_child(square_all)
+                    in_child(lambda: Pool(workers.square, backend="dask"))
+                    print(square_all(), flush=True)
+                    in_child(square_all)
     """
     told = "this process was forked from one with a Dask client, which cannot be used here"
     lines = _output_of(tmp_path, code).splitlines()
