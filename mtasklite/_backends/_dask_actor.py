@@ -82,6 +82,7 @@ class DaskActor:
         future: Holds it on the cluster; ``None`` while there is nothing to hold.
         is_placed: Set once it can be called, or never will; made in the event loop.
         is_up: Whether it can be called.
+        is_stopped: Whether it was let go for good.
         error: Why it cannot be called.
         ending: What ends it, once something does.
         waiting: Who waits for the end of a call, by number.
@@ -93,7 +94,7 @@ class DaskActor:
         self.key = key
         self.resources = resources
         self.address: Optional[str] = None
-        self.is_up = False
+        self.is_up = self.is_stopped = False
         self.future: Any = None
         self.error: Optional[Exception] = None
         self.ending: Optional[asyncio.Future[None]] = None
@@ -119,6 +120,7 @@ class DaskActor:
 
     def stop(self) -> None:
         """End all that is under way, and let it go."""
+        self.is_stopped = True
         for task in list(self._tasks):
             task.cancel()
         self.let_go()

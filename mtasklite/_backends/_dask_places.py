@@ -15,6 +15,7 @@ from mtasklite._backends._adapter import Shortage
 from mtasklite._backends._dask_actor import DaskActor
 from mtasklite._backends._dask_client import (
     ALL_WORKERS,
+    LOOK_SECONDS,
     RETURN_SECONDS,
     Membership,
     Processes,
@@ -30,6 +31,9 @@ KEY = "mtasklite-actor"
 
 SHARE_SECONDS = 30.0
 """While others work, an actor waits so long for a process to itself that was lost, before it shares another."""
+
+FORGET_SECONDS = 5.0
+"""For the scheduler to let a pool's actors go."""
 
 NO_PROCESS_REMEDY = "start some (`dask worker`), and wait for them before the pool (`client.wait_for_workers(1)`)"
 NO_ROOM_REMEDY = "end what has taken it, another pool perhaps, or ask for less (`n_jobs`, `resources`)"
@@ -134,6 +138,16 @@ class Places:
             return task.result()
         finally:
             task.cancel()
+
+    async def until_forgotten(self, prefix: str) -> None:
+        """Wait until the scheduler has let go what has such a key: what it was told of that it hears of by and by."""
+        scheduler = self._client.scheduler
+        end = time.monotonic() + FORGET_SECONDS
+        while time.monotonic() < end:
+            found = [*(await scheduler.has_what()).values(), *(await scheduler.processing()).values()]
+            if not any(str(key).startswith(prefix) for keys in found for key in keys):
+                return
+            await asyncio.sleep(LOOK_SECONDS / 5)
 
     def shortage(self, actors: Collection[DaskActor]) -> Shortage:
         """Say why none of these actors is up; any thread may."""

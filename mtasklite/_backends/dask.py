@@ -13,6 +13,7 @@ it keeps the actor on the cluster until the garbage collector comes.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import uuid
 from collections.abc import Sequence
@@ -65,6 +66,8 @@ class DaskAdapter:
         self._membership = Membership()
         self._client: Any = None
         self._places: Any = None
+        self._prefix = f"{KEY}-{uuid.uuid4().hex}"  # of the keys of all actors of the pool
+        self._numbers = itertools.count()
         self._actors: set[DaskActor] = set()  # those that have a process, or wait for one
         self._ways: dict[str, Any] = {}  # how processes are spoken to
         self._watching: Optional[asyncio.Future[None]] = None
@@ -121,12 +124,13 @@ class DaskAdapter:
         endings = [self._end(actor) for actor in list(self._actors)]
         if not self._membership.is_own:  # else its processes end anyway
             await asyncio.gather(*endings)
+            await self._places.until_forgotten(self._prefix)
 
     # ---- actors, from the driver's thread
 
     def start_actor(self, slot: int, payload: Frames) -> DaskActor:
         free_thread()
-        actor = DaskActor(f"{KEY}-{slot}-{uuid.uuid4().hex}", self._needs_of(slot))
+        actor = DaskActor(f"{self._prefix}-{slot}-{next(self._numbers)}", self._needs_of(slot))
         self._actors.add(actor)
         self._post(self._begin, actor, payload)
         return actor
@@ -175,6 +179,8 @@ class DaskAdapter:
 
     async def _has_begun(self, actor: DaskActor, address: str, payload: Frames) -> bool:
         """Make an actor in a process; return false if the process turns out to be gone."""
+        if actor.is_stopped:  # though a call that was to be cancelled has ended well
+            raise ActorLostError("it was killed")
         actor.future = self._client.submit(
             DaskHost, actor=True, key=actor.key, workers=[address], allow_other_workers=False
         )

@@ -86,6 +86,24 @@ def test_pool_of_a_task_that_is_collected_by_the_event_loop_does_not_stop_it(cli
     assert max(client.run(_collect).values()) < FREEZE_SECONDS
 
 
+# ---- the end
+
+
+def test_scheduler_has_forgotten_a_pool_that_has_ended(client, cluster):
+    """When a pool has ended nothing of it is on the scheduler, not for a moment."""
+    for _ in range(10):
+        list(_pool(workers.square)([1]))
+        assert not [key for key in client.run_on_scheduler(cluster._tasks) if "mtasklite" in key]
+
+
+def test_pool_that_ends_amid_its_start_leaves_nothing(client, cluster):
+    """Actors that are being placed, or made, when their pool ends are not made after all."""
+    for _ in range(10):
+        with _pool(workers.square, 8):
+            pass
+        assert not [key for key in client.run_on_scheduler(cluster._tasks) if "mtasklite" in key]
+
+
 # ---- where there is no place
 
 
