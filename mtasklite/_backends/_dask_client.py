@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from distributed import Client, LocalCluster, get_client, get_worker, secede
 from distributed.worker import thread_state
 
-from mtasklite._backends._dask_local import LocalDask
+from mtasklite._backends._dask_local import LocalDask, start_missing
 from mtasklite._cpus import available_cpus
 
 Processes = Mapping[str, Mapping[str, Any]]
@@ -133,13 +133,10 @@ class Membership:
 
 
 def replenish(client: Any) -> None:
-    """Have processes that are missing in a `LocalCluster` started, as many as it was made with; any thread may.
-
-    It gives up one for good that happens to be down 15 s after it had been lost before.
-    """
+    """Have processes that are missing in a `LocalCluster` started, as many as it was made with; any thread may."""
     cluster = getattr(client, "cluster", None)
-    if isinstance(cluster, LocalCluster) and len(cluster.workers) < len(cluster.worker_spec):
-        cluster.scale(len(cluster.worker_spec))
+    if isinstance(cluster, LocalCluster):
+        start_missing(cluster, len(cluster.worker_spec))
 
 
 def existing_client() -> Any:

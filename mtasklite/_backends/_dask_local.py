@@ -91,11 +91,8 @@ class LocalDask:
             time.sleep(LOOK_SECONDS)
 
     def replenish(self) -> None:
-        """Have processes started that are missing.
-
-        Dask gives up one for good that happens to be down 15 s after it had been lost before.
-        """
-        self._cluster.scale(self._n_workers)
+        """Have processes started that are missing."""
+        start_missing(self._cluster, self._n_workers)
 
     def stop(self) -> None:
         """Stop it, and leave nothing."""
@@ -106,6 +103,15 @@ class LocalDask:
                         part.close(timeout=CLOSE_SECONDS)
             self._silence.end()
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def start_missing(cluster: Any, n_workers: int) -> None:
+    """Have processes of a `LocalCluster` started that it has given up; those that come back by themselves do so.
+
+    It gives up one for good that happens to be down 15 s after it had been lost before.
+    """
+    if len(cluster.workers) < n_workers:
+        cluster.scale(n_workers)
 
 
 class _Silence:

@@ -102,8 +102,7 @@ class Places:
             if counts:
                 actor.address = min(counts, key=counts.__getitem__)
                 return actor.address
-            if waited > RETURN_SECONDS:
-                self._membership.replenish()
+            self._membership.replenish()
             await asyncio.sleep(until_next_look(waited))
 
     def _patience(self, others: Sequence[DaskActor]) -> float:

@@ -83,7 +83,6 @@ def test_with_retries_a_killed_node_costs_nothing(tmp_path):
     assert results == list(range(5000))
 
 
-@pytest.mark.filterwarnings("ignore:no worker of this pool is up:RuntimeWarning")
 def test_last_node_that_is_killed_ends_the_work(tmp_path, monkeypatch):
     """When no node is left, each item has an error, after a while in which one might have come back."""
     monkeypatch.setattr("mtasklite._backends._dask_places.NO_PROCESS_SECONDS", 1.0)
