@@ -37,13 +37,11 @@ class Seen:
     Attributes:
         resources: Of its Dask workers; each such set once.
         n_killable: The most Dask workers with a nanny that there were at once.
-        owner: The process that has seen it first.
     """
 
     def __init__(self) -> None:
         self.resources: list[dict[str, float]] = []
         self.n_killable = 0
-        self.owner = os.getpid()
 
     def note(self, processes: Processes) -> None:
         for process in processes.values():
@@ -55,6 +53,9 @@ class Seen:
 
 _seen: WeakKeyDictionary[Any, Seen] = WeakKeyDictionary()
 """By client."""
+
+_user: Optional[int] = None
+"""The process that pools have used Dask in, which makes threads there that it needs for ever."""
 
 
 class Membership:
@@ -77,7 +78,7 @@ class Membership:
 
         Raises:
             ValueError: The client in use is asynchronous, or has no Dask workers.
-            RuntimeError: It belongs to the process that this one was forked from.
+            RuntimeError: This process was forked from one in which Dask was in use.
         """
         client = existing_client()
         if client is None:
@@ -99,8 +100,11 @@ class Membership:
 
         Raises:
             ValueError: The cluster has no place for some worker.
+            RuntimeError: This process was forked from one in which Dask was in use.
         """
+        global _user
         client = existing_client()
+        _user = os.getpid()
         if client is not None:
             _wait_for_places(client, needs, must_kill)
             self._client = client
@@ -144,15 +148,16 @@ def existing_client() -> Any:
 
     Raises:
         ValueError: It is asynchronous.
-        RuntimeError: It belongs to the process that this one was forked from.
+        RuntimeError: This process was forked from one in which Dask was in use.
     """
-    with suppress(ValueError):
-        _check_not_forked(get_worker())  # of which a client would be made
+    worker = _worker_here()
+    if worker is None and _user not in (None, os.getpid()):
+        raise _forked()
     try:
         client = get_client()
     except ValueError:
         return None
-    _check_not_forked(client)
+    _check_loop(client)
     if client.asynchronous:
         raise ValueError(
             "the Dask client in use must not be asynchronous, for a pool blocks the thread of its event loop:"
@@ -161,15 +166,28 @@ def existing_client() -> Any:
     return client
 
 
-def _check_not_forked(node: Any) -> None:
+def _worker_here() -> Any:
+    """Return the Dask worker that a task here runs on; ``None``: this is no task."""
+    try:
+        worker = get_worker()
+    except ValueError:
+        return None
+    _check_loop(worker)
+    return worker
+
+
+def _check_loop(node: Any) -> None:
     """Raise if the event loop of a client, or of a Dask worker, runs in a thread that a fork has left behind."""
     thread = getattr(getattr(node.loop, "asyncio_loop", None), "_thread_id", None)  # asyncio's own; others have none
-    is_gone = thread is not None and all(thread != other.ident for other in threading.enumerate())
-    if is_gone or _seen.setdefault(node, Seen()).owner != os.getpid():
-        raise RuntimeError(
-            "this process was forked from one with a Dask client, which cannot be used here: make the pool there,"
-            " start this process by spawn, or make a Client of its own here first"
-        )
+    if thread is not None and all(thread != other.ident for other in threading.enumerate()):
+        raise _forked()
+
+
+def _forked() -> RuntimeError:
+    return RuntimeError(
+        "this process was forked from one in which Dask is in use, by threads that are not here: make the pool there,"
+        " or start this process by spawn"
+    )
 
 
 def free_thread() -> None:
