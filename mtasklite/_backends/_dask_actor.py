@@ -82,7 +82,8 @@ class DaskActor:
         future: Holds it on the cluster; ``None`` while there is nothing to hold.
         is_placed: Set once it can be called, or never will; made in the event loop.
         is_up: Whether it can be called.
-        is_stopped: Whether it was let go for good.
+        is_known: Whether the scheduler has surely heard of it.
+        is_stopped: Whether it was told to end.
         error: Why it cannot be called.
         ending: What ends it, once something does.
         waiting: Who waits for the end of a call, by number.
@@ -94,7 +95,7 @@ class DaskActor:
         self.key = key
         self.resources = resources
         self.address: Optional[str] = None
-        self.is_up = self.is_stopped = False
+        self.is_up = self.is_known = self.is_stopped = False
         self.future: Any = None
         self.error: Optional[Exception] = None
         self.ending: Optional[asyncio.Future[None]] = None
@@ -118,11 +119,15 @@ class DaskActor:
         for number in list(self.waiting):
             self.finish(number, None, error)
 
-    def stop(self) -> None:
-        """End all that is under way, and let it go."""
+    def cancel(self) -> None:
+        """End all that is under way."""
         self.is_stopped = True
         for task in list(self._tasks):
             task.cancel()
+
+    def stop(self) -> None:
+        """End all that is under way, and let it go."""
+        self.cancel()
         self.let_go()
         self.fail(ActorLostError("it was killed"))
 

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Collection, Coroutine, Mapping, Sequence
-from typing import Any, Optional, TypeVar
+from typing import Any, Callable, Optional, TypeVar
 
 from mtasklite._backends._adapter import Shortage
 from mtasklite._backends._dask_actor import DaskActor
@@ -32,8 +32,8 @@ KEY = "mtasklite-actor"
 SHARE_SECONDS = 30.0
 """While others work, an actor waits so long for a process to itself that was lost, before it shares another."""
 
-FORGET_SECONDS = 5.0
-"""For the scheduler to let a pool's actors go."""
+HEAR_SECONDS = 5.0
+"""For the scheduler to take in what it was told."""
 
 NO_PROCESS_REMEDY = "start some (`dask worker`), and wait for them before the pool (`client.wait_for_workers(1)`)"
 NO_ROOM_REMEDY = "end what has taken it, another pool perhaps, or ask for less (`n_jobs`, `resources`)"
@@ -138,13 +138,19 @@ class Places:
         finally:
             task.cancel()
 
-    async def until_forgotten(self, prefix: str) -> None:
-        """Wait until the scheduler has let go what has such a key: what it was told of that it hears of by and by."""
-        scheduler = self._client.scheduler
-        end = time.monotonic() + FORGET_SECONDS
+    async def until_known(self, key: str) -> None:
+        """Wait until the scheduler has heard of this."""
+        await self._until_states([key], lambda state: state is not None)
+
+    async def until_forgotten(self, keys: Collection[str]) -> None:
+        """Wait until the scheduler has let go all of these: what it was told of that it hears of by and by."""
+        await self._until_states(keys, lambda state: state is None)
+
+    async def _until_states(self, keys: Collection[str], is_right: Callable[[Optional[str]], bool]) -> None:
+        end = time.monotonic() + HEAR_SECONDS
         while time.monotonic() < end:
-            found = [*(await scheduler.has_what()).values(), *(await scheduler.processing()).values()]
-            if not any(str(key).startswith(prefix) for keys in found for key in keys):
+            states = await self._client.scheduler.get_task_status(keys=list(keys))
+            if all(map(is_right, states.values())):
                 return
             await asyncio.sleep(LOOK_SECONDS / 5)
 

@@ -16,6 +16,7 @@ import asyncio
 import itertools
 import threading
 import uuid
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -35,6 +36,9 @@ LEAVE_SECONDS = 1.0
 """For the process of an actor that is killed to say whether anything runs there; else it is restarted."""
 
 RESTART_SECONDS = 20.0
+
+MOST_KEYS = 1000
+"""Actors that the scheduler is asked about in the end; those before have long been forgotten."""
 
 LEAST_STARTING = 16
 """Actors that may be asked for at once, however few processes there are."""
@@ -68,6 +72,7 @@ class DaskAdapter:
         self._places: Any = None
         self._prefix = f"{KEY}-{uuid.uuid4().hex}"  # of the keys of all actors of the pool
         self._numbers = itertools.count()
+        self._keys: deque[str] = deque(maxlen=MOST_KEYS)  # of the latest
         self._actors: set[DaskActor] = set()  # those that have a process, or wait for one
         self._ways: dict[str, Any] = {}  # how processes are spoken to
         self._watching: Optional[asyncio.Future[None]] = None
@@ -124,7 +129,7 @@ class DaskAdapter:
         endings = [self._end(actor) for actor in list(self._actors)]
         if not self._membership.is_own:  # else its processes end anyway
             await asyncio.gather(*endings)
-            await self._places.until_forgotten(self._prefix)
+            await self._places.until_forgotten(self._keys)
 
     # ---- actors, from the driver's thread
 
@@ -169,7 +174,7 @@ class DaskAdapter:
     async def _place(self, actor: DaskActor, payload: Frames) -> None:
         try:
             while not await self._has_begun(actor, await self._places.choose(actor, self._actors), payload):
-                actor.let_go()
+                await self._let_go(actor)
                 actor.key += "-again"
             actor.is_up = True
         except Exception as error:
@@ -181,12 +186,15 @@ class DaskAdapter:
         """Make an actor in a process; return false if the process turns out to be gone."""
         if actor.is_stopped:  # though a call that was to be cancelled has ended well
             raise ActorLostError("it was killed")
+        actor.is_known = False
+        self._keys.append(actor.key)
         actor.future = self._client.submit(
             DaskHost, actor=True, key=actor.key, workers=[address], allow_other_workers=False
         )
         made = await self._places.while_there(address, _end_of(actor.future))
         if made is None:
             return False
+        actor.is_known = True
         if made.error is not None:
             if address in await self._places.survey():
                 raise ActorLostError(f"Dask could not make it: {made.error!r}")
@@ -282,6 +290,8 @@ class DaskAdapter:
             must_restart = await self._must_restart(actor)
             if must_restart and actor.address is not None:
                 self._places.shunned.add(actor.address)
+            actor.cancel()
+            await self._let_go(actor)
             actor.stop()
             if must_restart:
                 with suppress(Exception):  # it is gone already
@@ -289,6 +299,12 @@ class DaskAdapter:
         finally:
             actor.stop()
             self._actors.discard(actor)
+
+    async def _let_go(self, actor: DaskActor) -> None:
+        """Let the cluster drop an actor, of which the scheduler has heard: else nobody could wait until it forgets it."""
+        if actor.future is not None and not actor.is_known:
+            await self._places.until_known(actor.key)
+        actor.let_go()
 
     async def _must_restart(self, actor: DaskActor) -> bool:
         """Let an actor's host end; return whether something runs on there, so that the process is to be restarted."""

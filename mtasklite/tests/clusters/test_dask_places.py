@@ -96,11 +96,12 @@ def test_scheduler_has_forgotten_a_pool_that_has_ended(client, cluster):
         assert not [key for key in client.run_on_scheduler(cluster._tasks) if "mtasklite" in key]
 
 
-def test_pool_that_ends_amid_its_start_leaves_nothing(client, cluster):
+@pytest.mark.parametrize("seconds", [0.0, 0.005, 0.01, 0.015, 0.02, 0.03])
+def test_pool_that_ends_amid_its_start_leaves_nothing(client, cluster, seconds):
     """Actors that are being placed, or made, when their pool ends are not made after all."""
-    for _ in range(10):
+    for _ in range(5):
         with _pool(workers.square, 8):
-            pass
+            time.sleep(seconds)
         assert not [key for key in client.run_on_scheduler(cluster._tasks) if "mtasklite" in key]
 
 
