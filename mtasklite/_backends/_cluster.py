@@ -66,6 +66,10 @@ NO_PLACE_REMEDY = "end what holds its places, another pool of this program perha
 WARN_SECONDS, PLACE_SECONDS = 30.0, 600.0
 """When no actor of a pool has found a place for so long, there is a warning; and then an error."""
 
+MAX_MESSAGE_BYTES = 512 << 10
+"""Ray keeps a hundred objects that nobody holds any more, for a second at most, on each node: of this size each, all of
+them are less than what may be read ahead, 64 MiB."""
+
 ACTORS_PER_SLOT = 2
 """A worker that has done all that it may, and is still leaving, and the next."""
 
@@ -83,6 +87,7 @@ class ClusterBackend:
 
     max_ahead_bytes = MAX_BATCH_BYTES
     max_batch_items: Optional[int] = None
+    max_message_bytes: Optional[int] = MAX_MESSAGE_BYTES
 
     def __init__(
         self,
