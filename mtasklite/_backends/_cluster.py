@@ -77,6 +77,7 @@ class ClusterBackend:
 
     max_ahead_bytes = MAX_BATCH_BYTES
     max_batch_items: Optional[int] = None
+    max_message_bytes: Optional[int] = protocol.MAX_MESSAGE_BYTES
 
     def __init__(
         self,
@@ -259,6 +260,7 @@ class ClusterBackend:
         worker.order(protocol.HOLD, number)
         end = time.monotonic() + HOLD_ANSWER_SECONDS
         while worker.is_held is None and not worker.is_over and time.monotonic() < end:
+            self._listen(is_waiting=True)  # what it has finished may be more than one answer takes
             self._hear(self._heard, end - time.monotonic())
         if worker.is_over or worker.is_held is False:
             return False

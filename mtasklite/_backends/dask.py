@@ -301,7 +301,7 @@ class DaskAdapter:
             self._actors.discard(actor)
 
     async def _let_go(self, actor: DaskActor) -> None:
-        """Let the cluster drop an actor, of which the scheduler has heard: else nobody could wait until it forgets it."""
+        """Let the cluster drop an actor once the scheduler has heard of it: else nobody could wait until it forgets."""
         if actor.future is not None and not actor.is_known:
             await self._places.until_known(actor.key)
         actor.let_go()

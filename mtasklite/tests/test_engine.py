@@ -232,6 +232,18 @@ def test_batch_is_no_larger_than_the_backend_takes():
     assert sizes(bench.supply()) == [3, 3]
 
 
+@pytest.mark.parametrize(("item_bytes", "bytes_each"), [(100, 0), (0, 100), (100, 10)])
+def test_batch_is_no_larger_than_the_backend_moves_at_once(item_bytes, bytes_each):
+    """A backend may set the most bytes of a batch, and of its results, whether or not its worker is busy."""
+    bench = Bench(item_bytes=item_bytes, max_message_bytes=700)
+    for _ in range(6):
+        bench.supply()
+        while bench.slots[0].batches:
+            bench.answer(seconds_each=0.0001, bytes_each=bytes_each)
+        bench.take_all()
+    assert sizes(bench.supply()) == [7, 7]
+
+
 # ---- window
 
 
@@ -631,6 +643,23 @@ def test_item_that_kills_uses_up_its_own_retries_only_when_nobody_knows_where_it
     (error,) = (outcome for outcome in outcomes if isinstance(outcome, WorkerDiedError))
     assert error.item_index == 5
     assert [outcome for outcome in outcomes if outcome is not error] == [done(item) for item in (2, 3, 4, 6, 7, 8)]
+
+
+def test_item_that_was_alone_with_a_lost_worker_takes_no_other_along_when_it_is_tried_again():
+    """It is sent alone again, so that an item that kills each time costs no other item a try."""
+    bench = Bench(range(9), n_slots=1, window=2, retries=1, behaviour="ignore")
+    warm_up(bench, n_batches=1)
+    first, _ = (items for _, items in bench.supply())
+    bench.answer(seconds_each=0.0001)
+    bench.lose(current=SOMEWHERE)
+    bench.take_all()
+    killer = [first[0] + 1]
+    assert [items for _, items in bench.supply()] == [killer]
+    bench.lose(current=SOMEWHERE)
+    while bench.supply():
+        bench.answer(seconds_each=0.0001)
+        bench.take_all()
+    assert bench.engine.failures.n_errors == bench.slots[0].tally.n_retries == 1
 
 
 def test_quick_worker_gets_two_batches_again_once_no_item_is_suspected():
