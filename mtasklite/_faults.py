@@ -58,12 +58,12 @@ def death_error(event: Lost, item_index: Optional[int] = None, number: Optional[
     if item_index is None:
         where = "before it was at any item"
     elif event.current == SOMEWHERE:
-        where = f"while it held item {item_index}, which may have run (`retries=1` runs it again)"
+        where = f"while it held item {item_index}, which may have run (only `retries` run it again)"
     elif event.current < 0:
         where = f"when it was given item {item_index}, before that was unpickled"
     elif number != event.current:
         later = item_index + event.current - (number or 0)
-        where = f"at item {later}, with the result of item {item_index} not yet sent (`retries=1` runs that again)"
+        where = f"at item {later}, with the result of item {item_index} not yet sent (only `retries` run that again)"
     text = f"worker {event.slot} died {where}: {event.reason}"
     error = WorkerDiedError(text, event.exitcode, event.slot, item_index, event.traceback)
     if event.traceback is not None:

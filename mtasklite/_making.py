@@ -43,6 +43,6 @@ def make_adapter(engine: str, needs: Sequence[Resources]) -> Adapter:
         module = importlib.import_module(f"mtasklite._backends.{engine}")
     except ImportError as error:
         text = f'`backend={engine!r}` needs what is not installed: pip install "mtasklite[{engine}]"'
-        raise ImportError(text) from error
+        raise ImportError(text) from (None if error.name in ("ray", "dask", "distributed") else error)
     adapter: Adapter = module.make_adapter(needs)
     return adapter

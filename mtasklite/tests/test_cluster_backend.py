@@ -581,3 +581,4 @@ def test_engine_that_is_not_installed_is_one_clear_error(monkeypatch, engine, pa
     with pytest.raises(ImportError) as caught:
         Pool(abs, 2, backend=engine)
     assert str(caught.value) == f'`backend={engine!r}` needs what is not installed: pip install "mtasklite[{engine}]"'
+    assert caught.value.__suppress_context__  # what was looked for where tells no more

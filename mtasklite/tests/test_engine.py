@@ -617,7 +617,7 @@ def test_all_that_a_worker_held_fails_when_nobody_knows_where_it_was():
     bench = lose_amid_batch(current=SOMEWHERE)
     errors = bench.take_all()
     assert [error.item_index for error in errors] == [2, 3, 4, 5, 6, 7, 8]
-    text = "worker 0 died while it held item 2, which may have run (`retries=1` runs it again): SIGKILL"
+    text = "worker 0 died while it held item 2, which may have run (only `retries` run it again): SIGKILL"
     assert (type(errors[0]), str(errors[0])) == (WorkerDiedError, text)
     assert bench.finish() == []
 
