@@ -35,6 +35,7 @@ SHARE_SECONDS = 30.0
 HEAR_SECONDS = 5.0
 """For the scheduler to take in what it was told."""
 
+NO_SCHEDULER_REMEDY = "see whether it runs; the client tries for `distributed.comm.timeouts.connect`"
 NO_PROCESS_REMEDY = "start some (`dask worker`), and wait for them before the pool (`client.wait_for_workers(1)`)"
 NO_ROOM_REMEDY = "end what has taken it, another pool perhaps, or ask for less (`n_jobs`, `resources`)"
 NO_THREAD_REMEDY = (
@@ -156,6 +157,9 @@ class Places:
 
     def shortage(self, actors: Collection[DaskActor]) -> Shortage:
         """Say why none of these actors is up; any thread may."""
+        if self._client.status == "connecting":
+            text = "the Dask scheduler could not be reached"
+            return Shortage(text, NO_SCHEDULER_REMEDY, WARN_SECONDS, PLACE_SECONDS)
         if any(actor.address is not None for actor in list(actors)):
             text = "no Dask worker process had a thread free to make it"
             return Shortage(text, NO_THREAD_REMEDY, BUSY_WARN_SECONDS, PLACE_SECONDS)

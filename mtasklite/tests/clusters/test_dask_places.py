@@ -153,6 +153,28 @@ def test_processes_that_come_late_are_waited_for(tmp_path):
         nodes.check_nothing_left()
 
 
+@pytest.mark.parametrize(
+    ("status", "n_expected", "n_there", "address", "reason", "limit_seconds"),
+    [
+        ("connecting", 0, 2, None, "scheduler could not be reached", _dask_places.PLACE_SECONDS),
+        ("running", 0, None, None, "no worker process", _dask_places.NO_PROCESS_SECONDS),
+        ("running", 2, None, None, "no worker process", _dask_places.PLACE_SECONDS),
+        ("running", 0, 2, None, "had room for it", _dask_places.PLACE_SECONDS),
+        ("running", 0, 2, "tcp://x", "had a thread free", _dask_places.PLACE_SECONDS),
+    ],
+)
+def test_reason_and_limit_are_those_of_what_is_lacking(status, n_expected, n_there, address, reason, limit_seconds):
+    """What is said of a pool without a worker goes by what the cluster lacks, and by who will mend it."""
+    client = SimpleNamespace(status=status, cluster=SimpleNamespace(worker_spec=range(n_expected)))
+    membership = _dask_client.Membership()
+    membership._client = client
+    places = _dask_places.Places(client, membership, must_kill=False)
+    places._n_there = n_there
+    lack = places.shortage([SimpleNamespace(address=address)])
+    assert reason in lack.reason
+    assert lack.limit_seconds == limit_seconds
+
+
 # ---- what can never be
 
 
