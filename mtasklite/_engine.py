@@ -55,7 +55,7 @@ class Engine:
         self._deferred: dict[int, Exception] = {}
         self._attempts: dict[int, int] = {}
         self._deaths_over: dict[int, int] = {}
-        self._suspects: set[int] = set()  # held together when a worker was lost nobody knows where
+        self._suspects: set[int] = set()  # held when a worker was lost nobody knows where
         self.failures = Failures()
         self._queue = Queue()
         self._outlet: Outlet = AsTheyCome() if rules.is_unordered else InOrder(first)
@@ -238,7 +238,7 @@ class Engine:
         for sent in slot.batches:
             self._window.on_batch_left(sent.receipt.n_bytes)
         late_item = slot.late_item
-        if event.current == SOMEWHERE and len(may_have_run) > 1:
+        if event.current == SOMEWHERE:
             self._suspects.update(number for number, _ in may_have_run)
         if event.current < 0 and not_started and late_item in (None, UNPACKING):  # nor had it started any
             may_have_run, not_started = self._isolate(not_started)

@@ -633,6 +633,23 @@ def test_item_that_kills_uses_up_its_own_retries_only_when_nobody_knows_where_it
     assert [outcome for outcome in outcomes if outcome is not error] == [done(item) for item in (2, 3, 4, 6, 7, 8)]
 
 
+def test_item_that_was_alone_with_a_lost_worker_takes_no_other_along_when_it_is_tried_again():
+    """It is sent alone again, so that an item that kills each time costs no other item a try."""
+    bench = Bench(range(9), n_slots=1, window=2, retries=1, behaviour="ignore")
+    warm_up(bench, n_batches=1)
+    first, _ = (items for _, items in bench.supply())
+    bench.answer(seconds_each=0.0001)
+    bench.lose(current=SOMEWHERE)
+    bench.take_all()
+    killer = [first[0] + 1]
+    assert [items for _, items in bench.supply()] == [killer]
+    bench.lose(current=SOMEWHERE)
+    while bench.supply():
+        bench.answer(seconds_each=0.0001)
+        bench.take_all()
+    assert bench.engine.failures.n_errors == bench.slots[0].tally.n_retries == 1
+
+
 def test_quick_worker_gets_two_batches_again_once_no_item_is_suspected():
     """When all that was held with a lost worker has its outcome, work goes on as before."""
     bench = Bench(range(100), n_slots=1, window=100, retries=1)
