@@ -140,6 +140,7 @@ class Iteration(Interruptible):
             self._rules,
             max_ahead_bytes=self._backend.max_ahead_bytes,
             max_batch_items=self._backend.max_batch_items or UNLIMITED,
+            max_message_bytes=self._backend.max_message_bytes or UNLIMITED,
         )
         self._slots = self._crew.slots
         for slot in self._slots:

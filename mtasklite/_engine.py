@@ -295,8 +295,9 @@ class Engine:
     # ---- inner rules
 
     def _batch_size(self, slot: Slot, must_read: bool) -> int:
-        max_bytes = self._rules.max_ahead_bytes if slot.batches else MAX_BATCH_BYTES
-        by_size = self._window.weight_in.items_in(max_bytes)
+        most = self._rules.max_message_bytes
+        max_bytes = min(self._rules.max_ahead_bytes if slot.batches else MAX_BATCH_BYTES, most)
+        by_size = min(self._window.weight_in.items_in(max_bytes), self._window.weight_out.items_in(most))
         size = min(slot.pace.batch_size, by_size, self._rules.max_batch_items)
         if not must_read:  # what is there may be the last, which is for all of them
             size = min(size, max(1, self._queue.n_items // (2 * self._slots.n_live)))

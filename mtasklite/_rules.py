@@ -29,6 +29,7 @@ class Rules:
         task_timeout: Seconds one item may run.
         max_ahead_bytes: Pickled bytes that may be queued behind what a worker is at.
         max_batch_items: Items that may be sent together.
+        max_message_bytes: Pickled bytes of a batch, or of what comes of one, unless one item alone has more.
     """
 
     is_unordered: bool = False
@@ -39,6 +40,7 @@ class Rules:
     task_timeout: Optional[float] = None
     max_ahead_bytes: int = 1 << 16
     max_batch_items: int = UNLIMITED
+    max_message_bytes: int = UNLIMITED
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class Window:
         self._is_bounded = is_bounded
         self.n_held = 0
         self.weight_in = Weight()
-        self._weight_out = Weight()
+        self.weight_out = Weight()
         self._bytes_sent = 0
         self._bytes_waiting = 0
         self._items_waiting = 0
@@ -61,7 +61,7 @@ class Window:
         minimum = MIN_ITEMS_PER_WORKER * n_workers
         if self._bytes_sent + self._bytes_waiting >= MAX_WINDOW_BYTES:
             return minimum
-        item_bytes = self.weight_in.bytes_per_item + self._weight_out.bytes_per_item
+        item_bytes = self.weight_in.bytes_per_item + self.weight_out.bytes_per_item
         most = int(MAX_WINDOW_BYTES / item_bytes) if item_bytes else UNLIMITED
         return max(minimum, min(items_ahead, most))
 
@@ -80,7 +80,7 @@ class Window:
 
     def on_received(self, n_items: int, n_bytes: int) -> None:
         """Take in that outcomes came back and wait to be handed out."""
-        self._weight_out.record(n_items, n_bytes)
+        self.weight_out.record(n_items, n_bytes)
         self._items_waiting += n_items
         self._bytes_waiting += n_bytes
 

@@ -60,6 +60,10 @@ LONGEST_SCALE = 32.0
 GRACE_SECONDS = 10.0
 """For the engine to say that an actor is gone that was killed."""
 
+MAX_MESSAGE_BYTES = 512 << 10
+"""Ray keeps a hundred objects that nobody holds any more, for a second at most, on each node: of this size each, all of
+them are less than what may be read ahead, 64 MiB."""
+
 ACTORS_PER_SLOT = 2
 """A worker that has done all that it may, and is still leaving, and the next."""
 
@@ -77,6 +81,7 @@ class ClusterBackend:
 
     max_ahead_bytes = MAX_BATCH_BYTES
     max_batch_items: Optional[int] = None
+    max_message_bytes: Optional[int] = MAX_MESSAGE_BYTES
 
     def __init__(
         self,

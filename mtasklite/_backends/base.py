@@ -13,11 +13,13 @@ class Backend(Protocol):
     Attributes:
         max_ahead_bytes: Pickled bytes that may be queued behind what a worker is at.
         max_batch_items: Items that may be sent together; ``None``: any number.
+        max_message_bytes: Pickled bytes that a batch, or what comes of one, should not exceed; ``None``: as elsewhere.
         batch_scale: How many times as long batches are to be as where a message costs 0.1 ms.
     """
 
     max_ahead_bytes: int
     max_batch_items: Optional[int]
+    max_message_bytes: Optional[int]
 
     @property
     def batch_scale(self) -> float: ...

@@ -33,6 +33,7 @@ class InlineBackend:
 
     max_ahead_bytes = 0
     max_batch_items: Optional[int] = MAX_BATCH_ITEMS
+    max_message_bytes: Optional[int] = None
     batch_scale = 1.0
 
     def __init__(self, workers: Sequence[Any], argument_type: ArgumentPassing, output: Optional[Output] = None) -> None:

@@ -85,6 +85,7 @@ class ProcessBackend:
     """
 
     max_batch_items: Optional[int] = None
+    max_message_bytes: Optional[int] = None
     batch_scale = 1.0
 
     def __init__(

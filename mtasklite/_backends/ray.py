@@ -17,6 +17,7 @@ import ray.exceptions
 
 from mtasklite._backends._adapter import Adapter, Death, Frames, Resources, Shortage, Then
 from mtasklite._backends._cluster_host import Host, own_process
+from mtasklite._backends._ray_start import JOIN_HINT, init
 from mtasklite.errors import PoolClosedError
 
 OPTIONS = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
@@ -24,6 +25,9 @@ OPTIONS = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
 
 FROM_OUTSIDE = re.compile(r"\b[Nn]ode\b.{0,80}\b(died|dead|terminated|lost)\b|never ran|killed by .ray\.kill")
 """Words of Ray for what is no fault of the worker's."""
+
+UNBORN = re.compile(r"references to the actor were removed|before it started running|[Ss]cheduling.?[Cc]ancelled")
+"""Words of Ray for an actor that was never started, as when the cluster ends."""
 
 MAX_CONCURRENCY = 8
 """Exchanges of one actor that may be under way: the one that waits, and those that take its place."""
@@ -84,7 +88,7 @@ def _join() -> Connection:
         )
     with _lock:
         if not ray.is_initialized():
-            ray.init(include_dashboard=False)
+            init()
             _ours, _n_users = _connection(), 0
         joined = _connection()
         if joined is None:
@@ -192,6 +196,8 @@ class RayAdapter:
         reason = _shortened(str(error))
         if "No module named 'mtasklite'" in reason:
             return Death("mtasklite is not installed where the cluster has placed it: install the same version there")
+        if UNBORN.search(reason):
+            reason += f" (the Ray cluster may be about to end; {JOIN_HINT})"
         is_certain = isinstance(error, ray.exceptions.ActorDiedError)
         return Death(reason, _exitcode_in(reason), bool(FROM_OUTSIDE.search(reason)), is_certain)
 

@@ -150,6 +150,7 @@ class ThreadBackend:
 
     max_ahead_bytes = 0
     max_batch_items: Optional[int] = None
+    max_message_bytes: Optional[int] = None
     batch_scale = 1.0
 
     def __init__(

@@ -204,6 +204,7 @@ class ScriptedBackend:
 
     max_ahead_bytes = 1 << 16
     max_batch_items: Optional[int] = None
+    max_message_bytes: Optional[int] = None
     batch_scale = 1.0
 
     def __init__(

@@ -232,6 +232,18 @@ def test_batch_is_no_larger_than_the_backend_takes():
     assert sizes(bench.supply()) == [3, 3]
 
 
+@pytest.mark.parametrize(("item_bytes", "bytes_each"), [(100, 0), (0, 100), (100, 10)])
+def test_batch_is_no_larger_than_the_backend_moves_at_once(item_bytes, bytes_each):
+    """A backend may set the most bytes of a batch, and of its results, whether or not its worker is busy."""
+    bench = Bench(item_bytes=item_bytes, max_message_bytes=700)
+    for _ in range(6):
+        bench.supply()
+        while bench.slots[0].batches:
+            bench.answer(seconds_each=0.0001, bytes_each=bytes_each)
+        bench.take_all()
+    assert sizes(bench.supply()) == [7, 7]
+
+
 # ---- window
 
 
