@@ -60,10 +60,6 @@ LONGEST_SCALE = 32.0
 GRACE_SECONDS = 10.0
 """For the engine to say that an actor is gone that was killed."""
 
-MAX_MESSAGE_BYTES = 512 << 10
-"""Ray keeps a hundred objects that nobody holds any more, for a second at most, on each node: of this size each, all of
-them are less than what may be read ahead, 64 MiB."""
-
 ACTORS_PER_SLOT = 2
 """A worker that has done all that it may, and is still leaving, and the next."""
 
@@ -81,7 +77,7 @@ class ClusterBackend:
 
     max_ahead_bytes = MAX_BATCH_BYTES
     max_batch_items: Optional[int] = None
-    max_message_bytes: Optional[int] = MAX_MESSAGE_BYTES
+    max_message_bytes: Optional[int] = protocol.MAX_MESSAGE_BYTES
 
     def __init__(
         self,
@@ -264,6 +260,7 @@ class ClusterBackend:
         worker.order(protocol.HOLD, number)
         end = time.monotonic() + HOLD_ANSWER_SECONDS
         while worker.is_held is None and not worker.is_over and time.monotonic() < end:
+            self._listen(is_waiting=True)  # what it has finished may be more than one answer takes
             self._hear(self._heard, end - time.monotonic())
         if worker.is_over or worker.is_held is False:
             return False

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from functools import partial
+from itertools import accumulate
 from typing import Any, Optional
 
 from mtasklite import _wire
@@ -45,8 +46,7 @@ MAX_PRINTED_BYTES = 64 << 10
 IDLE_CHECKS = 10
 
 SWITCH_SECONDS = 0.0005
-"""A task that computes lets the interpreter go so soon for the threads that speak with the driver; by default it keeps
-them waiting for 5 ms, several times for each batch."""
+"""A task that computes keeps the threads that speak with the driver waiting for so long, not for 5 ms each time."""
 
 IMPORT_SECONDS = 60.0
 """Beyond `task_timeout`, for a worker to be unpickled: that imports what it needs, which is no task's time."""
@@ -128,10 +128,18 @@ class Host:
         if number == self._number:
             if not self._events and not self._lasts and not is_due:
                 return None
-            events, self._events, self._printed_bytes = self._events, [], 0
+            events = self._take_events()
             self._told = (at, since)
             self._notify()  # whoever waits for what was printed to be taken
         return events, at, since, time.monotonic()
+
+    def _take_events(self) -> list[Frames]:
+        """Return what is to be said, from the first on; no more at once than `MAX_MESSAGE_BYTES`, if that can be."""
+        sizes = accumulate(map(size_of, self._events))
+        n_taken = max(1, sum(size <= protocol.MAX_MESSAGE_BYTES for size in sizes))
+        events, self._events = self._events[:n_taken], self._events[n_taken:]
+        self._printed_bytes = self._printed_bytes if self._events else 0
+        return events
 
     @property
     def _lasts(self) -> bool:

@@ -23,6 +23,11 @@ HELLO, READY, INIT_FAILED, RUN, RETURNED, HELD, DYING, LEFT, PRINTED = (
 HEARTBEAT_SECONDS = 10.0
 """An exchange that has nothing to say is answered after so long."""
 
+MAX_MESSAGE_BYTES = 512 << 10
+"""What a host says at once, and what it is sent, are no more than this, unless one item alone is. Ray keeps a hundred
+objects that nobody holds any more, for a second at most, on each node: all of them are less than the 64 MiB that may be
+read ahead."""
+
 LARGE_BYTES = 64 << 10
 """Frames of fewer bytes are copied into the engine's own pickle: that costs less than to keep them apart."""
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import multiprocess
 import psutil
@@ -24,7 +25,7 @@ LEAVE_SECONDS = 5.0
 CLUSTER = os.environ.get(BACKEND_VARIABLE)
 """The cluster's engine that the tests run on; ``None``: none."""
 
-N_VARIANTS = 2
+N_VARIANTS = {"ray": 1, "dask": 2}
 """So many variants of a test are run where a cluster is to be tested quickly: each starts actors, which takes time."""
 
 CLUSTER_FIXTURES = {"pool_kwargs", "parallel_kwargs", "process_kwargs"}
@@ -63,14 +64,14 @@ FAULT_FILES = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as slow what the quick run on the other Pythons leaves out."""
     if CLUSTER is not None:
-        _choose_for_cluster(items)
+        _choose_for(CLUSTER, items)
     for item in items:
         is_slow = any(part in item.nodeid for part in SLOW)
         if is_slow or (item.path.stem[len("test_") :] in FAULT_FILES and "spawn" in item.nodeid):
             item.add_marker(pytest.mark.slow)
 
 
-def _choose_for_cluster(items: list[pytest.Item]) -> None:
+def _choose_for(cluster: str, items: list[pytest.Item]) -> None:
     """Leave only what runs on a cluster: its own tests, and those whose pools a fixture chooses."""
     items[:] = [
         item
@@ -81,11 +82,26 @@ def _choose_for_cluster(items: list[pytest.Item]) -> None:
     for item in items:
         name = item.nodeid.partition("::")[2]
         n_variants[name.partition("[")[0]] += 1
-        if n_variants[name.partition("[")[0]] > N_VARIANTS:
+        if n_variants[name.partition("[")[0]] > N_VARIANTS[cluster]:
             item.add_marker(pytest.mark.slow)
         for part, reason in LEFT_OUT.items():
             if name.startswith(part):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """On a cluster, let what goes by one program be done by one process, first of all; all else by whoever is free."""
+    if CLUSTER is None:
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if file.endswith("_nodes.py") else nodeid
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=CLUSTER is not None)

@@ -58,7 +58,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if args.backend is not None:
         os.environ[BACKEND_VARIABLE] = args.backend
         chosen = [tests / "test_contract.py", *sorted((tests / "clusters").glob(f"test_{args.backend}*.py"))]
-        settings += [*map(str, chosen), "-n", str(min(args.jobs, MOST_CLUSTERS)), "--dist", "loadgroup"]
+        settings += [*map(str, chosen), "-n", str(min(args.jobs, MOST_CLUSTERS))]
         return int(pytest.main([*settings, *pytest_args]))
     settings += [str(tests), "--ignore", str(tests / "clusters")]
     exitcode = int(pytest.main([*settings, "-n", str(args.jobs), *pytest_args]))

@@ -24,8 +24,11 @@ from mtasklite import (
     delayed_init,
     is_exception,
 )
-from mtasklite._backends import _cluster, _cluster_starting, _cluster_worker
+from mtasklite._backends import _cluster, _cluster_starting, _cluster_wire, _cluster_worker
 from mtasklite._backends._adapter import Shortage
+from mtasklite._backends._cluster_host import Host
+from mtasklite._backends._cluster_wire import HELLO, MAX_MESSAGE_BYTES, pack
+from mtasklite._wire import Codec
 from mtasklite.tests import workers
 from mtasklite.tests.local_cluster import ActorGoneError, LocalAdapter
 from mtasklite.tests.workers import wait_until
@@ -100,6 +103,25 @@ def test_n_jobs_left_out_is_what_the_cluster_can_have(adapter):
 def test_one_job_is_done_in_the_cluster(adapter):
     """With one worker, too, the work is not done in the calling thread."""
     assert threading.get_ident() not in {ident for _, ident in _pool(workers.where, 1)(range(3))}
+
+
+def test_answer_takes_no_more_than_an_engine_moves_well():
+    """What a host has to say beyond that is said in the next answers, in order."""
+    host = Host([b""])
+    assert _said(host, 0) == [len(pack(Codec(), HELLO)[0])]
+    for n_bytes in (300, 200, 400, 900, 10):
+        host._put([bytes(n_bytes << 10)])
+    assert [_said(host, number) for number in range(1, 5)] == [
+        [300 << 10, 200 << 10],
+        [400 << 10],
+        [900 << 10],
+        [10 << 10],
+    ]
+
+
+def _said(host, number):
+    events, *_ = host.exchange(number, [])
+    return [len(frames[0]) for frames in events]
 
 
 def test_batch_costs_one_call(any_adapter):
@@ -346,8 +368,10 @@ def test_task_that_ends_its_worker_costs_its_item_alone(adapter):
 
 
 @pytest.mark.usefixtures("gate")
-def test_late_item_costs_itself_alone(any_adapter):
+@pytest.mark.parametrize("answer_bytes", [1, MAX_MESSAGE_BYTES])
+def test_late_item_costs_itself_alone(any_adapter, monkeypatch, answer_bytes):
     """An item past `task_timeout` has its error; what was behind it is done by the next worker."""
+    monkeypatch.setattr(_cluster_wire, "MAX_MESSAGE_BYTES", answer_bytes)
     results = list(_pool(_be_stuck_at_3, exception_behavior="ignore", task_timeout=0.5)(range(100)))
     assert [index for index, result in enumerate(results) if is_exception(result)] == [3]
     assert type(results[3]) is TaskTimeoutError

@@ -12,7 +12,6 @@ from mtasklite.tests.clusters import census
 from mtasklite.tests.programs import Program
 
 pytest.importorskip("ray")
-pytestmark = pytest.mark.xdist_group("nodes")  # all of them go by one program
 
 N_ITEMS = 10_000
 LIMIT_SECONDS = 110
