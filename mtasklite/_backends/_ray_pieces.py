@@ -1,8 +1,9 @@
 """Messages in pieces that Ray sends along with a call or its answer, instead of through its object store.
 
-What goes through the store stays there until Ray next looks what nobody holds any more, up to a second later: with
-quick items of some bytes each that would soon be more than the whole window. Up to half a mebibyte the pieces also
-cost less time. Large arrays are better off in the store, and go there.
+What goes through the store stays there when nobody holds it any more, until there are a hundred such objects, or for
+a second. With quick items of some bytes each, batches and results alike, that would soon be more than the whole window.
+So answers are sent along, up to half a mebibyte in pieces, which also costs less time. Large arrays are better off in
+the store, and go there.
 """
 
 from __future__ import annotations

@@ -222,7 +222,7 @@ class RayAdapter:
         try:
             self._check_joined()  # or Ray would start anew by itself
             n_pieces = MOST_PIECES if actor.n_large else 0
-            packed = to_pieces(messages, MOST_PIECES)
+            packed = to_pieces(messages, 1)  # Ray's own memory grows with each piece of a call, not of an answer
             sizes, pieces = (None, [messages]) if packed is None else packed
             talk = actor.handle.talk.options(num_returns=1 + n_pieces) if n_pieces else actor.handle.talk
             told = talk.remote(number, sizes, n_pieces, *pieces)
