@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Callable, Optional
@@ -25,6 +26,8 @@ NAP_SECONDS = 0.010
 BUSY_SECONDS = 0.001
 N_TASKS = 2000
 MEGABYTE = 1 << 20
+STORE_SECONDS = 0.050
+"""The store is looked at this often."""
 
 
 def noop(item: Any) -> Any:
@@ -87,15 +90,29 @@ def stream_row(engine: Any, n_items: int) -> Iterator[str]:
     n_items = 10 * n_items
     this = psutil.Process()
     yield f"{n_items:,} items of 100 bytes through a generator"
-    sizes, stored = [], []
+    sizes: list[float] = []
+    stored: list[float] = []
+    is_over = threading.Event()
+
+    def look() -> None:
+        while not is_over.wait(STORE_SECONDS):
+            stored.append(engine.stored_bytes() / MEGABYTE)
+
+    looking = threading.Thread(target=look)
     with Pool(noop, N_WORKERS, backend=engine.NAME) as pool:
+        list(pool(range(1000)))
+        looking.start()
+        started_at = time.perf_counter()
         for count, _ in enumerate(pool(bytes(100) for _ in range(n_items)), 1):
             if count % (n_items // 10) == 0:
                 memory = this.memory_info()
                 sizes.append((memory.rss - getattr(memory, "shared", 0)) / MEGABYTE)  # the store is shared memory
-                stored.append(engine.stored_bytes() / MEGABYTE)
+        seconds = time.perf_counter() - started_at
+        is_over.set()
+        looking.join()
+    yield _line("mtasklite", n_items, seconds)
     yield "  driver, MiB at each tenth:  " + " ".join(f"{size:.0f}" for size in sizes)
-    yield "  in the store, MiB:          " + " ".join(f"{size:.1f}" for size in stored)
+    yield f"  in the store:                {max(stored):.1f} MiB at most, {len(stored)} times looked at"
 
 
 def arrays_row(engine: Any, n_items: int) -> Iterator[str]:

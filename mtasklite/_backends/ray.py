@@ -17,8 +17,6 @@ import ray.exceptions
 
 from mtasklite._backends._adapter import Adapter, Death, Frames, Resources, Shortage, Then
 from mtasklite._backends._cluster_host import Host, own_process
-from mtasklite._backends._cluster_wire import size_of
-from mtasklite._backends._ray_pieces import MOST_PIECES, PIECE_BYTES, from_pieces, to_pieces
 from mtasklite._backends._ray_start import JOIN_HINT, init
 from mtasklite.errors import PoolClosedError
 
@@ -35,13 +33,6 @@ MAX_CONCURRENCY = 8
 """Exchanges of one actor that may be under way: the one that waits, and those that take its place."""
 
 
-LARGE_IN_A_ROW = 16
-"""After an answer that is large, so many are taken to be."""
-
-HERE_SECONDS = 5.0
-"""A limit against hanging, for values that are here."""
-
-
 class RayHost(Host):
     """A host in a process of Ray, which is the actor's own."""
 
@@ -49,42 +40,8 @@ class RayHost(Host):
         own_process()
         super().__init__(frames)
 
-    def talk(self, number: int, sizes: Optional[list[int]], n_pieces: int, *pieces: Any) -> Any:
-        """Do what `exchange` does.
-
-        Args:
-            number: Of the exchange.
-            sizes: Of the messages; ``None``: they are in the store, as the only piece.
-            n_pieces: Values that the answer may have before its last.
-            pieces: The messages, as `_ray_pieces` has them.
-
-        Returns:
-            The answer's events in pieces, and a value that says how to put them together; that alone, with the events
-            in it, if there are to be no pieces.
-        """
-        messages = pieces[0] if sizes is None else from_pieces(sizes, pieces)
-        events, *state = self.exchange(number, messages)
-        packed = to_pieces(events, max(1, n_pieces))
-        if not n_pieces:
-            return (None, events, *state) if packed is None else (*packed, *state)
-        told, said = (None, [events]) if packed is None else packed
-        return (*said, *[None] * (n_pieces - len(said)), (told, len(said), *state))
-
 
 _RemoteHost = ray.remote(RayHost)
-
-
-class Actor:
-    """Ray's handle of an actor.
-
-    Attributes:
-        handle: The handle.
-        n_large: So many of its next answers are taken to be larger than what Ray sends along as one value.
-    """
-
-    def __init__(self, handle: Any) -> None:
-        self.handle = handle
-        self.n_large = 0
 
 
 class Connection(NamedTuple):
@@ -216,24 +173,20 @@ class RayAdapter:
         needs = dict(self._resources[slot if len(self._resources) > 1 else 0])
         options: dict[str, Any] = {name: needs.pop(name) for name in OPTIONS if name in needs}
         options.update(resources=needs or None, max_concurrency=MAX_CONCURRENCY, max_restarts=0)
-        return Actor(_RemoteHost.options(**options).remote(payload))
+        return _RemoteHost.options(**options).remote(payload)
 
     def call(self, actor: Any, number: int, messages: list[Frames], then: Then) -> None:
         try:
             self._check_joined()  # or Ray would start anew by itself
-            n_pieces = MOST_PIECES if actor.n_large else 0
-            packed = to_pieces(messages, MOST_PIECES)
-            sizes, pieces = (None, [messages]) if packed is None else packed
-            talk = actor.handle.talk.options(num_returns=1 + n_pieces) if n_pieces else actor.handle.talk
-            told = talk.remote(number, sizes, n_pieces, *pieces)
-            answer = _Answer(actor, then, told if n_pieces else [told])
-            answer.wait()
+            future = actor.exchange.remote(number, messages).future()
         except Exception as error:  # the connection to the cluster is gone
             then(None, error)
+        else:
+            future.add_done_callback(partial(_pass_on, then))
 
     def kill(self, actor: Any) -> None:
         if self.is_joined:
-            ray.kill(actor.handle)
+            ray.kill(actor)
 
     def _check_joined(self) -> None:
         if not self.is_joined:
@@ -273,49 +226,12 @@ def _units(amount: float) -> int:
     return round(1e4 * amount)
 
 
-class _Answer:
-    """What `RayHost.talk` returns, while it is on its way.
-
-    Args:
-        actor: Of whom.
-        then: What is told the answer.
-        values: What comes; the last says what the others are, and comes last.
-    """
-
-    def __init__(self, actor: Actor, then: Then, values: list[Any]) -> None:
-        self._actor = actor
-        self._then = then
-        self._values = values
-
-    def wait(self) -> None:
-        """Let it be taken in when it is there, in a thread of Ray's."""
-        self._values[-1].future().add_done_callback(self._take_in)
-
-    def _take_in(self, future: Future[Any]) -> None:
-        error = future.exception()
-        if error is not None:
-            self._then(None, error)
-            return
-        sizes, said, *state = future.result()
-        if len(self._values) == 1:
-            self._end(said if sizes is None else from_pieces(sizes, said), state)
-        elif sizes is None:  # in the store, perhaps of another node: this thread must not wait for it
-            self._values[0].future().add_done_callback(partial(self._take_in_stored, state))
-        else:
-            self._end(from_pieces(sizes, ray.get(self._values[:said], timeout=HERE_SECONDS)), state)
-
-    def _take_in_stored(self, state: list[Any], future: Future[Any]) -> None:
-        error = future.exception()
-        if error is not None:
-            self._then(None, error)
-        else:
-            self._end(future.result(), state)
-
-    def _end(self, events: list[Frames], state: Sequence[Any]) -> None:
-        is_large = PIECE_BYTES < sum(map(size_of, events)) <= MOST_PIECES * PIECE_BYTES
-        self._actor.n_large = LARGE_IN_A_ROW if is_large else max(0, self._actor.n_large - 1)
-        at, since, now = state
-        self._then((events, at, since, now), None)
+def _pass_on(then: Then, future: Future[Any]) -> None:
+    error = future.exception()
+    if error is not None:
+        then(None, error)
+    else:
+        then(future.result(), None)
 
 
 def _exitcode_in(text: str) -> Optional[int]:
