@@ -25,7 +25,7 @@ INSTEAD_OF_ARGUMENTS = {
         ("initializer", "initargs", "worker_init", "use_worker_state"),
         "a class decorated with `delayed_init` makes in each worker what it needs",
     ),
-    "num_cpus": "`n_jobs` is the number of workers; what each needs of Ray is in `resources`, as {'num_cpus': 2}",
+    "num_cpus": "`n_jobs` is the number of workers; what each needs of Ray is `resources={'num_cpus': ...}`",
     "num_gpus": "what each worker needs of Ray is in `resources`, as {'num_gpus': 1}",
 }
 

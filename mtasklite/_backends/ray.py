@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
 from typing import Any, NamedTuple, Optional
 
@@ -28,6 +29,9 @@ FROM_OUTSIDE = re.compile(r"\b[Nn]ode\b.{0,80}\b(died|dead|terminated|lost)\b|ne
 
 UNBORN = re.compile(r"references to the actor were removed|before it started running|[Ss]cheduling.?[Cc]ancelled")
 """Words of Ray for an actor that was never started, as when the cluster ends."""
+
+ANSWER_SECONDS = 20.0
+"""Ray tells what nodes there are within milliseconds."""
 
 MAX_CONCURRENCY = 8
 """Exchanges of one actor that may be under way: the one that waits, and those that take its place."""
@@ -209,11 +213,35 @@ class RayAdapter:
             _leave(self._joined)
 
 
+def _nodes() -> list[dict[str, Any]]:
+    """Ask Ray for its nodes, in a thread, for where Ray does not answer it does not say so either.
+
+    Raises:
+        RuntimeError: It does not answer.
+    """
+    answer: Future[list[dict[str, Any]]] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(ray.nodes())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, name="mtasklite-nodes", daemon=True).start()
+    try:
+        return answer.result(ANSWER_SECONDS)
+    except FutureTimeoutError:
+        raise RuntimeError(
+            f"Ray did not answer within {ANSWER_SECONDS:g} s: its cluster is gone, or this process was forked from one"
+            " that is connected to Ray, and cannot use it; make the pool there, or start this process by spawn"
+        ) from None
+
+
 def _places_for(needs: Resources) -> int:
     """Return how many workers that need this the nodes can have in all, were they free."""
     wanted = {OPTIONS.get(name, name): amount for name, amount in needs.items() if amount}
     n_places = 0
-    for node in ray.nodes():
+    for node in _nodes():
         if node["Alive"]:
             there = node["Resources"]
             fits = [_units(there.get(name, 0)) // max(1, _units(amount)) for name, amount in wanted.items()]

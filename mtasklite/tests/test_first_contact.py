@@ -48,7 +48,7 @@ def test_name_that_is_almost_right_gets_a_hint():
     [
         ("chunksize", "did you mean `chunk_size`?"),
         ("processes", "did you mean `n_jobs`?"),
-        ("num_cpus", "`n_jobs` is the number of workers; what each needs of Ray is in `resources`, as {'num_cpus': 2}"),
+        ("num_cpus", "`n_jobs` is the number of workers; what each needs of Ray is `resources={'num_cpus': ...}`"),
         ("num_gpus", "what each worker needs of Ray is in `resources`"),
         ("max_workers", "did you mean `n_jobs`?"),
         ("timeout", "did you mean `task_timeout`?"),

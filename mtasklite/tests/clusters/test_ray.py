@@ -367,6 +367,27 @@ def test_forked_child_leaves_the_ray_of_its_parent_alone(tmp_path):
     assert _output_of(code, tmp_path).splitlines() == ["[0, 1, 2]", "True", "[0, 1, 2]"]
 
 
+@pytest.mark.usefixtures("named_cluster")
+def test_child_that_was_forked_before_the_first_pool_is_told_so(tmp_path):
+    """Where nobody noted the fork, Ray's silence in the child ends in an error that names it."""
+    code = """
+        import os
+        ray.init(log_to_driver=False)
+        child = os.fork()
+        if not child:
+            from mtasklite._backends import ray as adapter
+            adapter.ANSWER_SECONDS = 2.0
+            try:
+                Pool(abs, backend="ray")
+            except RuntimeError as error:
+                print("did not answer" in str(error), "forked" in str(error), flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+        print(list(Pool(abs, 2, backend="ray")(range(3))))
+    """
+    assert _output_of(code, tmp_path).splitlines() == ["True True", "[0, 1, 2]"]
+
+
 def test_pool_that_rays_own_thread_collects_ends():
     """A pool in a cycle may be collected in the thread in which Ray calls back, and ends all the same."""
 
