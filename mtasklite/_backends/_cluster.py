@@ -20,11 +20,11 @@ from queue import Empty, SimpleQueue
 from typing import Any, Optional
 
 from mtasklite import _wire
-from mtasklite._backends import _cluster_wire as protocol
+from mtasklite._backends import _tags as tags
 from mtasklite._backends._adapter import Adapter, Death, Frames, Then
 from mtasklite._backends._cluster_ending import EngineThreads, end_all, on_dropped
 from mtasklite._backends._cluster_starting import Starting
-from mtasklite._backends._cluster_wire import to_frames
+from mtasklite._backends._cluster_wire import MAX_MESSAGE_BYTES, to_frames
 from mtasklite._backends._cluster_worker import Arrival, RemoteWorker
 from mtasklite._batching import BATCH_SECONDS
 from mtasklite._byvalue import names_in_main
@@ -77,7 +77,7 @@ class ClusterBackend:
 
     max_ahead_bytes = MAX_BATCH_BYTES
     max_batch_items: Optional[int] = None
-    max_message_bytes: Optional[int] = protocol.MAX_MESSAGE_BYTES
+    max_message_bytes: Optional[int] = MAX_MESSAGE_BYTES
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class ClusterBackend:
         name = f"mtasklite-worker-{slot}"
         flush_seconds = self.batch_scale * FLUSH_SECONDS
         head = (name, self._argument_type.value, self._task_timeout, flush_seconds, names_in_main(), levels)
-        message, failures = _wire.Codec().pack(protocol.START, head, [self._workers[slot]])
+        message, failures = _wire.Codec().pack(tags.START, head, [self._workers[slot]])
         return to_frames(message), failures.get(0)
 
     def send(self, slot: int, batch: Batch) -> Receipt:
@@ -151,10 +151,10 @@ class ClusterBackend:
 
     def cancel(self, slot: int) -> None:
         if os.getpid() == self._owner:
-            self._by_slot[slot].order(protocol.CANCEL)
+            self._by_slot[slot].order(tags.CANCEL)
 
     def take_back(self, slot: int) -> None:
-        self._by_slot[slot].order(protocol.TAKE_BACK)
+        self._by_slot[slot].order(tags.TAKE_BACK)
 
     def running(self) -> list[tuple[int, int, float]]:
         places = [(slot, worker.position) for slot, worker in self._by_slot.items()]
@@ -257,7 +257,7 @@ class ClusterBackend:
         place = worker.position if worker is not None else None
         if worker is None or place is None or place[0] != number:
             return False
-        worker.order(protocol.HOLD, number)
+        worker.order(tags.HOLD, number)
         end = time.monotonic() + HOLD_ANSWER_SECONDS
         while worker.is_held is None and not worker.is_over and time.monotonic() < end:
             self._listen(is_waiting=True)  # what it has finished may be more than one answer takes
@@ -272,7 +272,7 @@ class ClusterBackend:
         worker = self._by_slot.pop(slot)
         worker.is_leaving = True
         if worker.has_greeted:
-            worker.order(protocol.STOP)
+            worker.order(tags.STOP)
         else:
             worker.end(Death("it was not needed"), [])
             self._kill(worker)

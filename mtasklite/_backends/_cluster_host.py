@@ -12,28 +12,25 @@ has lain for a while, and says which item lasts.
 from __future__ import annotations
 
 import asyncio
-import math
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from functools import partial
 from itertools import accumulate
 from typing import Any, Optional
 
 from mtasklite import _wire
-from mtasklite._backends import _cluster_wire as protocol
+from mtasklite._backends import _cluster_wire
+from mtasklite._backends import _tags as tags
 from mtasklite._backends._adapter import Answer, Frames
 from mtasklite._backends._cluster_output import ThreadPrinting
 from mtasklite._backends._cluster_wire import HEARTBEAT_SECONDS, joined, pack, size_of, to_frames
-from mtasklite._backends._memory import own_peak
-from mtasklite._inbox import Inbox
-from mtasklite._messages import LEAVING, NOWHERE, UNPACKING
+from mtasklite._backends._life import IMPORT_SECONDS, Life
+from mtasklite._messages import NOWHERE, UNPACKING
 from mtasklite._status import AT, SINCE, hold, new_board, note_start
 from mtasklite._stdio import Levels
-from mtasklite._worker import FLUSH_SECONDS, Finished, WorkerLoop, exitcode_of, hire, how_it_raised
+from mtasklite._worker import FLUSH_SECONDS
 from mtasklite.constants import ArgumentPassing
 from mtasklite.errors import note_worker_process
 
@@ -48,9 +45,6 @@ IDLE_CHECKS = 10
 SWITCH_SECONDS = 0.0005
 """A task that computes keeps the threads that speak with the driver waiting for so long, not for 5 ms each time."""
 
-IMPORT_SECONDS = 60.0
-"""Beyond `task_timeout`, for a worker to be unpickled: that imports what it needs, which is no task's time."""
-
 
 def own_process() -> None:
     """Make this process a worker's, where it is there for actors and for nothing else; to be called before a `Host`."""
@@ -58,7 +52,7 @@ def own_process() -> None:
     sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))
 
 
-class Host:
+class Host(Life):
     """One worker in an actor.
 
     Args:
@@ -69,19 +63,13 @@ class Host:
     """
 
     def __init__(self, frames: Frames) -> None:
+        super().__init__(_wire.Codec(), new_board())
         self._payload: Optional[Frames] = frames
-        self._codec = _wire.Codec()
-        self._board = new_board()
-        self._inbox = Inbox()
-        self._loop: Optional[WorkerLoop] = None
-        self._printing: Any = None
-        self._task_timeout: Optional[float] = None
-        self._flush_seconds = FLUSH_SECONDS
         self._taking_in = threading.Lock()
         self._early: dict[int, list[Frames]] = {}  # messages of exchanges that overtook others
         self._changed = threading.Condition()
         self._number = -1  # of the exchange that is to be answered
-        self._events: list[Frames] = [pack(self._codec, protocol.HELLO)]
+        self._events: list[Frames] = [pack(self._codec, tags.HELLO)]
         self._printed_bytes = 0  # of the events
         self._told = (NOWHERE, 0.0)  # what it was last said to be at, and since when
         self.has_left = True  # nothing runs yet
@@ -136,7 +124,7 @@ class Host:
     def _take_events(self) -> list[Frames]:
         """Return what is to be said, from the first on; no more at once than `MAX_MESSAGE_BYTES`, if that can be."""
         sizes = accumulate(map(size_of, self._events))
-        n_taken = max(1, sum(size <= protocol.MAX_MESSAGE_BYTES for size in sizes))
+        n_taken = max(1, sum(size <= _cluster_wire.MAX_MESSAGE_BYTES for size in sizes))
         events, self._events = self._events[:n_taken], self._events[n_taken:]
         self._printed_bytes = self._printed_bytes if self._events else 0
         return events
@@ -150,17 +138,17 @@ class Host:
 
     def _take_in(self, message: _wire.Arrived) -> None:
         tag = _wire.tag_of(message)
-        if tag == protocol.BATCH:
+        if tag == tags.BATCH:
             self._inbox.put(message)
-        elif tag == protocol.TAKE_BACK:
-            self._tell(protocol.RETURNED, self._inbox.take_back(self._board))
-        elif tag == protocol.CANCEL:
+        elif tag == tags.TAKE_BACK:
+            self._tell(tags.RETURNED, self._inbox.take_back(self._board))
+        elif tag == tags.CANCEL:
             self._inbox.cancel()
-        elif tag == protocol.STOP:
+        elif tag == tags.STOP:
             self._inbox.stop()
-        elif tag == protocol.HOLD:
+        elif tag == tags.HOLD:
             self._hold(_wire.unpack(message)[0])
-        elif tag == protocol.START and not self._is_dismissed:
+        elif tag == tags.START and not self._is_dismissed:
             self.has_left = False
             main = partial(copy_context().run, self._main)  # by which an engine's own functions know where they are
             threading.Thread(target=main, name="mtasklite-worker", daemon=True).start()
@@ -172,7 +160,7 @@ class Host:
         is_held = hold(self._board, number)
         if is_held and self._loop is not None:
             self._loop.flush()  # what it has finished stands
-        self._tell(protocol.HELD, is_held)
+        self._tell(tags.HELD, is_held)
 
     def dismiss(self) -> None:
         """Let the worker end after the item that it is at, though nobody listens any more; any thread may."""
@@ -184,8 +172,8 @@ class Host:
 
     # ---- what is said
 
-    def _tell(self, tag: bytes, head: Any = None) -> None:
-        self._put(pack(self._codec, tag, head))
+    def _send(self, message: _wire.Message) -> None:
+        self._put(to_frames(message))
 
     def _put(self, *messages: Frames) -> None:
         with self._changed:
@@ -193,7 +181,7 @@ class Host:
                 pieces = self._printing.take()
                 if not pieces:
                     break
-                frames = pack(self._codec, protocol.PRINTED, pieces)
+                frames = pack(self._codec, tags.PRINTED, pieces)
                 self._events.append(frames)
                 self._printed_bytes += size_of(frames)
             self._events += messages
@@ -206,17 +194,6 @@ class Host:
             self._changed.wait_for(
                 lambda: self._printed_bytes < MAX_PRINTED_BYTES or self._is_dismissed or self.has_left
             )
-
-    def _send_finished(self, finished: Finished) -> None:
-        values = finished.values
-        packed = {offset: self._codec.pack_error(error) for offset, error in finished.failures.items()}
-        head = (finished.first, finished.busy_seconds, finished.ended_at, packed)
-        message, unsendable = self._codec.pack(protocol.RUN, head, values)
-        if unsendable:
-            packed.update({offset: self._codec.pack_error(error) for offset, error in unsendable.items()})
-            values = [None if offset in unsendable else value for offset, value in enumerate(values)]
-            message, _ = self._codec.pack(protocol.RUN, head, values)
-        self._put(to_frames(message))
 
     # ---- the attendant
 
@@ -241,44 +218,13 @@ class Host:
     # ---- the worker
 
     def _main(self) -> None:
-        stack = ExitStack()
-        is_dying = False
-        try:
-            self._serve(stack)
-            note_start(self._board, LEAVING)
-        except BaseException as error:  # a task may raise what is no error: SystemExit, KeyboardInterrupt
-            is_dying = True
-            exitcode = exitcode_of(error)
-            reason = f"{how_it_raised(error)}, exit code {exitcode}"
-            traceback = self._codec.pack_error(error).traceback
-            self._tell(protocol.DYING, (int(self._board[AT]), exitcode, reason, traceback))
-        farewell = None
-        try:
-            stack.close()
-        except BaseException as error:
-            farewell = self._codec.pack_error(error)
-        if not is_dying:
-            self._board[AT] = NOWHERE
-        if self._printing is not None:
-            self._printing.finish()
-        self.has_left = True
-        self._tell(protocol.LEFT, (farewell, own_peak()))
+        self._live()
         self._stirred.set()
 
-    def _serve(self, stack: ExitStack) -> None:
-        try:
-            worker, argument_type = self._unpack_worker()
-            call = hire(worker, argument_type, stack, self._board)
-        except Exception as error:
-            self._tell(protocol.INIT_FAILED, self._codec.pack_error(error))
-            return
-        del worker
-        self._board[AT] = NOWHERE
-        self._loop = WorkerLoop(call, self._inbox, self._board, self._send_finished, self._task_timeout)
-        self._loop.flush_seconds = self._flush_seconds
-        self._loop.serve(lambda: self._tell(protocol.READY, time.monotonic()), _wire.unpack)
+    def _note_left(self) -> None:
+        self.has_left = True
 
-    def _unpack_worker(self) -> tuple[Any, ArgumentPassing]:
+    def _receive_worker(self) -> tuple[Any, ArgumentPassing]:
         note_start(self._board, UNPACKING, IMPORT_SECONDS)
         payload, self._payload = self._payload or [], None
         head, (worker,), failures = _wire.unpack(joined(payload))
@@ -296,19 +242,6 @@ class Host:
 
         self._printing = Printing(self._send_printed, Senders(), self._time_stopped)
         self._printing.start(levels, name)
-
-    @contextmanager
-    def _time_stopped(self) -> Iterator[None]:
-        """Let the time not count that the task waits until the driver takes what it prints."""
-        if self._task_timeout is None:
-            yield
-            return
-        since, started_at = self._board[SINCE], time.monotonic()
-        self._board[SINCE] = math.inf
-        try:
-            yield
-        finally:
-            self._board[SINCE] = since + time.monotonic() - started_at
 
 
 class AsyncHost(Host):

@@ -1,4 +1,4 @@
-"""What driver and host of a cluster say to each other: the tags of messages, and messages as what an engine carries.
+"""What driver and host of a cluster say to each other: messages as what an engine carries.
 
 A message travels as a list of *frames*: small parts of it as bytes, large ones as buffers, which an engine moves
 without copying them into its own pickle. Where they arrive they are joined once, into memory that can be written.
@@ -11,14 +11,6 @@ from typing import Any, Optional, Union
 
 from mtasklite import _wire
 from mtasklite._backends._adapter import Frames
-
-# Tags of messages to a host ...
-START, BATCH, TAKE_BACK, CANCEL, HOLD, STOP = b"G", b"B", b"T", b"C", b"O", b"S"
-# ... and from it.
-HELLO, READY, INIT_FAILED, RUN, RETURNED, HELD, DYING, LEFT, PRINTED = (
-    *(b"H", b"Y", b"F", b"R", b"K"),
-    *(b"E", b"D", b"L", b"P"),
-)
 
 HEARTBEAT_SECONDS = 10.0
 """An exchange that has nothing to say is answered after so long."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Callable, NamedTuple, Optional
 
 from mtasklite import _wire
-from mtasklite._backends import _cluster_wire as protocol
+from mtasklite._backends import _tags as tags
 from mtasklite._backends._adapter import Answer, Death, Frames
 from mtasklite._backends._cluster_wire import HEARTBEAT_SECONDS, joined, pack, size_of, to_frames
+from mtasklite._backends._unanswered import Unanswered
 from mtasklite._faults import death_in_making_error, late_exit_error, late_init_error
 from mtasklite._messages import (
     CONSTRUCTING,
@@ -93,7 +93,7 @@ class RemoteWorker:
         self._early: dict[int, Arrival] = {}  # that overtook others
         self._gone: Optional[Arrival] = None  # of those the first that said that its actor is gone
         self._asked_at = time.monotonic()
-        self._open: deque[range] = deque()  # sequence numbers of what it was sent and has not answered
+        self._open = Unanswered()
         self._at, self._since = NOWHERE, 0.0
         self.has_greeted = False
         self._is_up = False
@@ -132,18 +132,18 @@ class RemoteWorker:
 
     def send(self, first: int, items: list[Any]) -> tuple[int, dict[int, Exception]]:
         """Send a batch; return its size in bytes, and by offset the errors of items that could not be pickled."""
-        message, failures = self._codec.pack(protocol.BATCH, first, items)
+        message, failures = self._codec.pack(tags.BATCH, first, items)
         if not self._open:
             self.heard_at = time.monotonic()
-        self._open.append(range(first, first + len(items)))
+        self._open.add(range(first, first + len(items)))
         self.exchange(to_frames(message))
         return len(message), failures
 
     def order(self, tag: bytes, head: Any = None) -> None:
         """Tell it something; see `_cluster_wire`."""
-        if tag == protocol.CANCEL:
+        if tag == tags.CANCEL:
             self._open.clear()
-        if tag == protocol.HOLD:
+        if tag == tags.HOLD:
             self.is_held = None
         self.exchange(pack(self._codec, tag, head))
 
@@ -154,11 +154,12 @@ class RemoteWorker:
         """What it is at, as far as is known, and since when; ``None``: nothing that takes time."""
         if not self.has_greeted or self.is_over:
             return None
-        if self._at < NOWHERE or (self._open and self._at in self._open[0]):
+        head = self._open.head
+        if self._at < NOWHERE or (head is not None and self._at in head):
             return self._at, self._since
         if not self._is_up:
             return CONSTRUCTING, self.heard_at
-        return (self._open[0].start, self.heard_at) if self._open else None
+        return (head.start, self.heard_at) if head is not None else None
 
     def is_late_to_leave(self, limit: Optional[float]) -> bool:
         """Whether it is told to leave, and has been at one thing for longer than this."""
@@ -203,54 +204,41 @@ class RemoteWorker:
 
     def _understand(self, message: _wire.Arrived, n_bytes: int, clock_offset: float, events: list[Event]) -> None:
         tag = _wire.tag_of(message)
-        if self.is_leaving and tag in (protocol.RUN, protocol.RETURNED):
+        if self.is_leaving and tag in (tags.RUN, tags.RETURNED):
             return
         head, values, failures = _wire.unpack(message)
-        if tag == protocol.RUN:
-            first, busy_seconds, ended_at, packed = head
+        if tag == tags.RUN:
+            first, busy_seconds, ended_at, _, packed = head
             failures.update({offset: _wire.unpack_error(error) for offset, error in packed.items()})
-            self._note_answered(first + len(values))
+            self._open.answer(first + len(values))
             events.append(Run(self.slot, first, values, failures, busy_seconds, n_bytes, ended_at + clock_offset))
-        elif tag == protocol.HELLO:
+        elif tag == tags.HELLO:
             self.has_greeted = True
             if not self.is_leaving:
-                self.order(protocol.START)
-        elif tag == protocol.READY:
+                self.order(tags.START)
+        elif tag == tags.READY:
             self._is_up = True
             self._open.clear()
             if not self.is_leaving:
                 events.append(Ready(self.slot, head + clock_offset))
-        elif tag == protocol.RETURNED:
-            events.append(self._returned(*head))
-        elif tag == protocol.HELD:
+        elif tag == tags.RETURNED:
+            self._open.take_back(*head)
+            events.append(Returned(self.slot, *head))
+        elif tag == tags.HELD:
             self.is_held = head
-        elif tag == protocol.PRINTED:
+        elif tag == tags.PRINTED:
             if self._output is not None:
                 self._output.show(self.slot, head)
-        elif tag == protocol.INIT_FAILED:
+        elif tag == tags.INIT_FAILED:
             self._init_error = _wire.unpack_error(head)
-        elif tag == protocol.DYING:
+        elif tag == tags.DYING:
             self._last_words = head
             self._dying_at = time.monotonic()
-        elif tag == protocol.LEFT:
+        elif tag == tags.LEFT:
             farewell, self.peak_bytes = head
             if farewell is not None:
                 self._exit_error = _wire.unpack_error(farewell)
             self.end(Death("it left"), events)
-
-    def _returned(self, n_batches: int, first: int) -> Returned:
-        for _ in range(min(n_batches, len(self._open))):
-            self._open.pop()
-        if self._open and first in self._open[0]:
-            self._open[0] = range(self._open[0].start, first)
-            self._note_answered(self._open[0].start)
-        return Returned(self.slot, n_batches, first)
-
-    def _note_answered(self, end: int) -> None:
-        if self._open:
-            self._open[0] = range(end, self._open[0].stop)
-            if not self._open[0]:
-                self._open.popleft()
 
     # ---- its end
 

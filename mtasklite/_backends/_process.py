@@ -10,12 +10,13 @@ from contextlib import suppress
 from typing import Any, Optional, cast
 
 from mtasklite import _wire
-from mtasklite._backends import _process_worker as protocol
+from mtasklite._backends import _tags as tags
 from mtasklite._backends._board import Board
 from mtasklite._backends._channel import ParentEnd
 from mtasklite._backends._journal import read_journal
 from mtasklite._backends._memory import peak_of
 from mtasklite._backends._starting import no_process_starts
+from mtasklite._backends._unanswered import Unanswered
 from mtasklite._backends._waiting import Waiter
 from mtasklite._faults import GUARD_HINT, death_in_making_error, late_exit_error, late_init_error
 from mtasklite._frames import without_our_frames
@@ -88,7 +89,7 @@ class WorkerProcess:
         self._output = output
         self.to_be_sent: Any = None
         self._codec = _wire.Codec()  # until it has said which names it knows
-        self._open: deque[range] = deque()  # sequence numbers of what it was sent and has not answered
+        self._open = Unanswered()
         self._held_back: deque[tuple[_wire.Message, range]] = deque()  # for when it is idle
         self._is_behind = False  # whether something waits in the channel's outbox
         self._is_cut_off = False
@@ -109,30 +110,30 @@ class WorkerProcess:
 
     def send(self, first: int, items: list[Any], max_ahead_bytes: int) -> tuple[int, dict[int, Exception]]:
         """Send a batch; return its size in bytes, and by offset the errors of items that could not be pickled."""
-        tag = protocol.SINGLE if len(items) == 1 else protocol.BATCH
+        tag = tags.SINGLE if len(items) == 1 else tags.BATCH
         message, failures = self._codec.pack(tag, first, items)
         numbers = range(first, first + len(items))
         if self._channel.may_block and (self._held_back or (self._open and len(message) > max_ahead_bytes)):
             self._held_back.append((message, numbers))
         else:
-            self._open.append(numbers)
+            self._open.add(numbers)
             self._tell(message)
         return len(message), failures
 
     def take_back(self) -> None:
         """Ask for what it has not begun."""
-        self._tell(protocol.TAKE_BACK)
+        self._tell(tags.TAKE_BACK)
 
     def cancel(self) -> None:
         """Let it drop what it has not begun."""
         self._open.clear()
         self._held_back.clear()
-        self._tell(protocol.CANCEL)
+        self._tell(tags.CANCEL)
 
     def retire(self) -> None:
         """Let it end after the item that it is at."""
         self.is_leaving = True
-        self._tell(protocol.STOP)
+        self._tell(tags.STOP)
 
     def kill(self, number: int, limit: Optional[float]) -> bool:
         """End it for being late, if it is still at this; return whether it was."""
@@ -167,7 +168,7 @@ class WorkerProcess:
         self._has_greeted = True
 
     def _send_worker(self) -> None:
-        message, failures = self._codec.pack(protocol.WORKER, None, [self.to_be_sent])
+        message, failures = self._codec.pack(tags.WORKER, None, [self.to_be_sent])
         if failures:
             self._init_error = failures[0]
             self.process.kill()
@@ -190,33 +191,33 @@ class WorkerProcess:
 
     def _understand(self, message: _wire.Arrived, events: list[Event]) -> None:
         tag = _wire.tag_of(message)
-        if self.is_leaving and tag in (protocol.RUN, protocol.RETURNED):
+        if self.is_leaving and tag in (tags.RUN, tags.RETURNED):
             return
         head, values, failures = _wire.unpack(message)
-        if tag == protocol.RUN:
+        if tag == tags.RUN:
             first, busy_seconds, ended_at, self._last_turn, packed = head
             failures.update({offset: _wire.unpack_error(error) for offset, error in packed.items()})
             self._note_answered(first + len(values))
             events.append(Run(self.slot, first, values, failures, busy_seconds, len(message), ended_at))
-        elif tag == protocol.HELLO:
+        elif tag == tags.HELLO:
             self.know(head)
             self._send_worker()
-        elif tag == protocol.READY:
+        elif tag == tags.READY:
             self._is_up = True
             self._open.clear()
             if not self.is_leaving:
                 events.append(Ready(self.slot, head))
-        elif tag == protocol.RETURNED:
+        elif tag == tags.RETURNED:
             events.append(self._returned(*head))
-        elif tag == protocol.PRINTED:
+        elif tag == tags.PRINTED:
             if self._output is not None:
                 self._output.show(self.slot, head)
-        elif tag == protocol.INIT_FAILED:
+        elif tag == tags.INIT_FAILED:
             self._init_error = _wire.unpack_error(head)
-        elif tag == protocol.DYING:
-            self._last_words = head
+        elif tag == tags.DYING:
+            self._last_words = head[1:]  # where it was stands on the board
             self.kill_at = time.monotonic() + DYING_SECONDS
-        elif tag == protocol.LEFT:
+        elif tag == tags.LEFT:
             self.kill_at = time.monotonic() + LEAVE_SECONDS
             farewell, self.peak_bytes = head
             if farewell is not None:
@@ -225,21 +226,14 @@ class WorkerProcess:
     def _returned(self, n_batches: int, first: int) -> Returned:
         n_held_back = len(self._held_back)
         self._held_back.clear()
-        for _ in range(min(n_batches, len(self._open))):
-            self._open.pop()
-        if self._open and first in self._open[0]:
-            self._open[0] = range(self._open[0].start, first)
-            self._note_answered(self._open[0].start)
+        self._open.take_back(n_batches, first)
         return Returned(self.slot, n_batches + n_held_back, first)
 
     def _note_answered(self, end: int) -> None:
-        if self._open:
-            self._open[0] = range(end, self._open[0].stop)
-            if not self._open[0]:
-                self._open.popleft()
+        self._open.answer(end)
         if not self._open and self._held_back:
             message, numbers = self._held_back.popleft()
-            self._open.append(numbers)
+            self._open.add(numbers)
             self._tell(message)
 
     # ---- its end
@@ -300,8 +294,7 @@ class WorkerProcess:
     def _how_it_ended(self, exitcode: Optional[int]) -> tuple[Optional[int], str, Optional[str]]:
         """Return its exit code, why it ended in words, and its last traceback if there is one."""
         if self._last_words is not None:
-            exitcode, reason, traceback = self._last_words
-            return exitcode, f"{reason}, exit code {exitcode}", traceback
+            return self._last_words
         if exitcode is None:
             return None, "its exit code was taken by other code", None
         reason = signal_name(exitcode) or f"exit code {exitcode}"

@@ -9,39 +9,30 @@ from __future__ import annotations
 
 import _thread
 import faulthandler
-import math
 import os
 import signal
 import sys
 import threading
-import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Optional
 
 from mtasklite import _wire
+from mtasklite._backends import _tags as tags
 from mtasklite._backends._board import Board
 from mtasklite._backends._channel import HAS_SOCKETS, WorkerEnd
 from mtasklite._backends._journal import Journal
-from mtasklite._backends._memory import own_peak
+from mtasklite._backends._life import IMPORT_SECONDS, Life, StoppedBeforeHireError
 from mtasklite._backends._orphan import ParentWatch, hang_on
 from mtasklite._backends._process_output import Printing, Senders
 from mtasklite._byvalue import freeze_inheritance, names_in_main
 from mtasklite._inbox import Inbox
-from mtasklite._messages import LEAVING, NOWHERE, UNPACKING
-from mtasklite._status import AT, SINCE, note_start
+from mtasklite._messages import UNPACKING
+from mtasklite._status import note_start
 from mtasklite._stdio import Levels
-from mtasklite._worker import FLUSH_SECONDS, Finished, WorkerLoop, exitcode_of, hire, how_it_raised
+from mtasklite._worker import FLUSH_SECONDS
 from mtasklite.constants import ArgumentPassing
 from mtasklite.errors import note_worker_process
-
-# Tags of messages to a worker ...
-WORKER, BATCH, SINGLE, TAKE_BACK, CANCEL, STOP = b"W", b"B", b"I", b"T", b"C", b"S"
-# ... and from it.
-HELLO, READY, INIT_FAILED, RUN, RETURNED, DYING, LEFT = b"H", b"Y", b"F", b"R", b"K", b"D", b"L"
-PRINTED = b"P"
 
 MAX_KEPT_BYTES = 1 << 12
 """Larger outcomes are sent at once instead of being kept in the journal: that costs less than to pickle them twice."""
@@ -50,9 +41,6 @@ SKIPPED_AFTER_LARGE = 64
 """So many outcomes after a large one are taken to be large too."""
 
 IDLE_CHECKS = 10
-
-IMPORT_SECONDS = 60.0
-"""Beyond `task_timeout`, for a worker to be unpickled: that imports what it needs, which is no task's time."""
 
 
 @dataclass(frozen=True)
@@ -136,18 +124,18 @@ class _Keeper:
         return blob
 
 
-class _ProcessWorker:
+class _ProcessWorker(Life):
+    unspeakable = (OSError,)
+
     def __init__(self, channel: WorkerEnd, board: Board, assignment: Assignment) -> None:
+        codec = _wire.Codec(assignment.parent_main)
+        keeper = _Keeper(Journal(board.journal_of(assignment.row)), codec)
+        super().__init__(codec, board.of(assignment.row), keeper)
         self._channel = channel
-        self._board = board.of(assignment.row)
         self._assignment = assignment
-        self._codec = _wire.Codec(assignment.parent_main)
-        self._keeper = _Keeper(Journal(board.journal_of(assignment.row)), self._codec)
+        self._task_timeout = assignment.task_timeout
         self._lock = threading.Lock()  # one message at a time
         self._replies: deque[_wire.Message] = deque()  # the attendant's
-        self._inbox = Inbox()
-        self._loop: Optional[WorkerLoop] = None
-        self._printing: Optional[Printing] = None
         self._sending = Senders()
         if assignment.levels is not None:
             self._printing = Printing(self._send_printed, self._sending, self._time_stopped)
@@ -155,74 +143,26 @@ class _ProcessWorker:
     def run(self) -> int:
         """Work, and return the code to exit with."""
         if not self._assignment.is_forked:  # else it has what the parent has
-            self._tell(HELLO, names_in_main())
+            self._tell(tags.HELLO, names_in_main())
         _thread.start_new_thread(self._attend, ())  # without the wait for its start, and unknown to `threading`
         if self._printing is not None and self._assignment.levels is not None:
             name = sys.modules["multiprocess"].current_process().name
             self._printing.start(self._assignment.levels, name)
-        stack = ExitStack()
-        exitcode, is_dying = 0, False
-        try:
-            self._serve(stack)
-            note_start(self._board, LEAVING)
-        except OSError:
-            raise  # of the channel: one that a task raises is its item's
-        except BaseException as error:  # a task may raise what is no error: SystemExit, KeyboardInterrupt
-            exitcode, is_dying = exitcode_of(error), True  # the board goes on saying which item that was
-            self._tell(DYING, (exitcode, how_it_raised(error), self._codec.pack_error(error).traceback))
-        farewell = None
-        try:
-            stack.close()
-        except BaseException as error:
-            farewell = self._codec.pack_error(error)
-        if not is_dying:
-            self._board[AT] = NOWHERE
-        if self._printing is not None:
-            self._printing.finish()
-        self._tell(LEFT, (farewell, own_peak()))
-        return exitcode
+        return self._live()
 
-    def _serve(self, stack: ExitStack) -> None:
-        try:
-            call = hire(self._receive_worker(), self._assignment.argument_type, stack, self._board)
-        except _StoppedBeforeHireError:
-            return
-        except Exception as error:
-            self._tell(INIT_FAILED, self._codec.pack_error(error))
-            return
-        self._board[AT] = NOWHERE
-        self._loop = WorkerLoop(
-            call, self._inbox, self._board, self._send_finished, self._assignment.task_timeout, self._keeper
-        )
-        self._loop.serve(lambda: self._tell(READY, time.monotonic()), _wire.unpack)
-
-    def _receive_worker(self) -> Any:
+    def _receive_worker(self) -> tuple[Any, ArgumentPassing]:
         if self._assignment.is_forked:
-            return self._assignment.worker
+            return self._assignment.worker, self._assignment.argument_type
         message = self._inbox.get()
         if message is Inbox.STOP:
-            raise _StoppedBeforeHireError
+            raise StoppedBeforeHireError
         note_start(self._board, UNPACKING, IMPORT_SECONDS)
         _, (worker,), failures = _wire.unpack(message)
         if failures:
             raise failures[0]
         if self._printing is not None:
             self._printing.take_handlers()  # of what was imported
-        return worker
-
-    def _send_finished(self, finished: Finished) -> None:
-        values = finished.values
-        packed = {offset: self._codec.pack_error(error) for offset, error in finished.failures.items()}
-        head = (finished.first, finished.busy_seconds, finished.ended_at, finished.turn, packed)
-        message, unsendable = self._codec.pack(RUN, head, values)
-        if unsendable:
-            packed.update({offset: self._codec.pack_error(error) for offset, error in unsendable.items()})
-            values = [None if offset in unsendable else value for offset, value in enumerate(values)]
-            message, _ = self._codec.pack(RUN, head, values)
-        self._send(message)
-
-    def _tell(self, tag: bytes, head: Any = None) -> None:
-        self._send(self._codec.pack(tag, head, [])[0])
+        return worker, self._assignment.argument_type
 
     def _send(self, message: _wire.Message) -> None:
         with self._sending, self._lock:
@@ -250,20 +190,7 @@ class _ProcessWorker:
             pieces = self._printing.take()
             if not pieces:
                 break
-            self._channel.send(self._codec.pack(PRINTED, pieces, [])[0])
-
-    @contextmanager
-    def _time_stopped(self) -> Iterator[None]:
-        """Let the time not count that the task waits until the parent takes what it prints."""
-        if self._assignment.task_timeout is None:
-            yield
-            return
-        since, started_at = self._board[SINCE], time.monotonic()
-        self._board[SINCE] = math.inf
-        try:
-            yield
-        finally:
-            self._board[SINCE] = since + time.monotonic() - started_at
+            self._channel.send(self._codec.pack(tags.PRINTED, pieces, [])[0])
 
     def _attend(self) -> None:  # pragma: no cover - runs in every worker, in a thread that is not measured
         watch = ParentWatch(self._assignment.parent, self._channel.waitable)
@@ -280,7 +207,7 @@ class _ProcessWorker:
                     has_batch = False
                 if has_input:
                     for message in self._channel.receive():
-                        if self._take_in(message) == BATCH:
+                        if self._take_in(message) == tags.BATCH:
                             n_idle_checks, has_batch = 0, True
                 elif watch.is_orphan:
                     break
@@ -293,17 +220,13 @@ class _ProcessWorker:
 
     def _take_in(self, message: Any) -> bytes:  # pragma: no cover - as above
         tag = _wire.tag_of(message)
-        if tag == CANCEL:
+        if tag == tags.CANCEL:
             self._inbox.cancel()
-        elif tag == STOP:
+        elif tag == tags.STOP:
             self._inbox.stop()
-        elif tag == TAKE_BACK:
-            self._replies.append(self._codec.pack(RETURNED, self._inbox.take_back(self._board), [])[0])
+        elif tag == tags.TAKE_BACK:
+            self._replies.append(self._codec.pack(tags.RETURNED, self._inbox.take_back(self._board), [])[0])
             self._send_replies()
         else:
             self._inbox.put(message)
         return tag
-
-
-class _StoppedBeforeHireError(Exception):
-    """The worker was told to stop before it was sent what to work with."""

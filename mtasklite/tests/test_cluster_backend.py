@@ -28,7 +28,8 @@ from mtasklite import (
 from mtasklite._backends import _cluster, _cluster_starting, _cluster_wire, _cluster_worker
 from mtasklite._backends._adapter import Shortage
 from mtasklite._backends._cluster_host import Host
-from mtasklite._backends._cluster_wire import HELLO, MAX_MESSAGE_BYTES, pack
+from mtasklite._backends._cluster_wire import MAX_MESSAGE_BYTES, pack
+from mtasklite._backends._tags import HELLO
 from mtasklite._wire import Codec
 from mtasklite.tests import workers
 from mtasklite.tests.local_cluster import ActorGoneError, LocalAdapter

@@ -21,6 +21,7 @@ from mtasklite._backends._process_worker import _ProcessWorker
 from mtasklite._inbox import Inbox
 from mtasklite._messages import UNPACKING
 from mtasklite._status import AT, SINCE, new_board
+from mtasklite.constants import ArgumentPassing
 from mtasklite.tests import workers
 from mtasklite.tests.workers import everyone
 
@@ -133,10 +134,10 @@ def test_time_of_a_worker_to_be_unpickled_is_limited_generously():
     """A worker whose unpickling hangs is stopped, but one that imports much may take longer than a task."""
     board = new_board()
     worker = _ProcessWorker.__new__(_ProcessWorker)
-    worker._assignment = SimpleNamespace(is_forked=False)
+    worker._assignment = SimpleNamespace(is_forked=False, argument_type=ArgumentPassing.AS_SINGLE_ARG)
     worker._inbox, worker._board, worker._printing = Inbox(), board, None
     worker._inbox.put(_wire.Codec().pack(b"W", None, [len])[0])
-    assert worker._receive_worker() is len
+    assert worker._receive_worker()[0] is len
     assert board[AT] == UNPACKING
     assert 30 < board[SINCE] - time.monotonic() <= 60
 
