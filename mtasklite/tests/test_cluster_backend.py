@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy
 import pytest
 
+import mtasklite.dask
 import mtasklite.pool
 import mtasklite.ray
 from mtasklite import (
@@ -561,10 +562,15 @@ def test_wrong_argument_is_an_error_before_the_cluster_is_asked_for_anything(ada
         Pool(abs, backend="ray", **kwargs)
 
 
-def test_door_of_a_cluster_refuses_threads(adapter):
-    """`use_threads=True` contradicts the module that `pqdm` was imported from."""
-    with pytest.raises(ValueError, match="`use_threads=True` means `backend='threads'` but `backend` is: 'ray'"):
-        mtasklite.ray.pqdm([1], abs, n_jobs=2, use_threads=True)
+@pytest.mark.parametrize("door", [mtasklite.ray, mtasklite.dask], ids=["ray", "dask"])
+def test_door_of_a_cluster_refuses_threads(adapter, door):
+    """`use_threads=True` contradicts the module that `pqdm` was imported from; `False`, the default, changes nothing."""
+    name = door.__name__.rpartition(".")[2]
+    with pytest.raises(ValueError, match=f"`use_threads=True` means `backend='threads'` but `backend` is: '{name}'"):
+        door.pqdm([1], abs, n_jobs=2, use_threads=True)
+    results = door.pqdm([-1], abs, n_jobs=2, use_threads=False, disable=True)
+    assert f"on {name}" in repr(results.pool_obj.parent_obj)
+    assert list(results) == [1]
 
 
 def test_resources_without_a_cluster_are_an_error():
