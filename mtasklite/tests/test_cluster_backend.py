@@ -564,7 +564,7 @@ def test_wrong_argument_is_an_error_before_the_cluster_is_asked_for_anything(ada
 
 @pytest.mark.parametrize("door", [mtasklite.ray, mtasklite.dask], ids=["ray", "dask"])
 def test_door_of_a_cluster_refuses_threads(adapter, door):
-    """`use_threads=True` contradicts the module that `pqdm` was imported from; `False`, the default, changes nothing."""
+    """`use_threads=True` contradicts the module that `pqdm` was imported from; `False` changes nothing."""
     name = door.__name__.rpartition(".")[2]
     with pytest.raises(ValueError, match=f"`use_threads=True` means `backend='threads'` but `backend` is: '{name}'"):
         door.pqdm([1], abs, n_jobs=2, use_threads=True)
