@@ -11,8 +11,11 @@ import pytest
 import mtasklite
 
 NEEDS = {
-    "mtasklite._backends.ray": "ray",
-    **{f"mtasklite._backends.{name}": "distributed" for name in ("dask", "_dask_actor", "_dask_client", "_dask_local")},
+    **{f"mtasklite._backends.{name}": "ray" for name in ("ray", "_ray_start")},
+    **{
+        f"mtasklite._backends.{name}": "distributed"
+        for name in ("dask", "_dask_actor", "_dask_client", "_dask_local", "_dask_places")
+    },
 }
 """What must be installed for a module to be imported."""
 
