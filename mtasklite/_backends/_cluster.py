@@ -64,6 +64,31 @@ ACTORS_PER_SLOT = 2
 """A worker that has done all that it may, and is still leaving, and the next."""
 
 
+class Calls:
+    """Starts exchanges, and measures what that costs: CPU time, for others may use the CPU meanwhile.
+
+    What lives on where a backend was dropped holds this, and not the backend.
+
+    Args:
+        adapter: The engine.
+
+    Attributes:
+        seconds: What an exchange costs the driver.
+        engine_threads: Where the engine calls back.
+    """
+
+    def __init__(self, adapter: Adapter) -> None:
+        self._adapter = adapter
+        self.seconds = CALL_SECONDS
+        self.engine_threads = EngineThreads()
+
+    def __call__(self, actor: Any, number: int, messages: list[Frames], then: Then) -> None:
+        started_at = time.thread_time()
+        self._adapter.call(actor, number, messages, self.engine_threads.noting(then))
+        seconds = THREADS_FACTOR * (time.thread_time() - started_at)
+        self.seconds += 0.02 * (seconds - self.seconds)
+
+
 class ClusterBackend:
     """Runs workers in actors.
 
@@ -97,24 +122,16 @@ class ClusterBackend:
         self._living: set[RemoteWorker] = set()  # all whose actors are not known to be gone
         self._heard: list[Event] = []  # amid something else, for the next `poll`
         self._peaks: dict[int, int] = {}
-        self._call_seconds = CALL_SECONDS
+        self._calls = Calls(adapter)
         self._starting = Starting(adapter)
-        self._engine_threads = EngineThreads()
         self._owner = os.getpid()
         adapter.open(len(workers), task_timeout is not None)
         self._finalize = weakref.finalize(self, on_dropped, self._owner, adapter, self._living)
 
     @property
     def batch_scale(self) -> float:
-        wanted_seconds = len(self._workers) * self._call_seconds / DRIVER_SHARE
+        wanted_seconds = len(self._workers) * self._calls.seconds / DRIVER_SHARE
         return min(max(1.0, wanted_seconds / BATCH_SECONDS), LONGEST_SCALE)
-
-    def _call(self, actor: Any, number: int, messages: list[Frames], then: Then) -> None:
-        """Start an exchange, and measure what that costs: CPU time, for others may use the CPU meanwhile."""
-        started_at = time.thread_time()
-        self._adapter.call(actor, number, messages, self._engine_threads.noting(then))
-        seconds = THREADS_FACTOR * (time.thread_time() - started_at)
-        self._call_seconds += 0.02 * (seconds - self._call_seconds)
 
     # ---- starting and sending
 
@@ -130,7 +147,7 @@ class ClusterBackend:
             return True
         with interrupts_put_off():
             actor = self._adapter.start_actor(slot, payload)
-            worker = RemoteWorker(slot, actor, self._call, self._arrivals, self._output)
+            worker = RemoteWorker(slot, actor, self._calls, self._arrivals, self._output)
             self._by_slot[slot] = worker
             self._living.add(worker)
             self._starting.add(worker)
@@ -297,7 +314,7 @@ class ClusterBackend:
     def close(self, seconds: Optional[float]) -> list[Event]:
         if os.getpid() != self._owner:
             return []  # a copy in a forked child: the workers are not its own
-        if self._engine_threads.hand_over(self.close, seconds):
+        if self._calls.engine_threads.hand_over(self.close, seconds):
             return []
         events: list[Event] = []
         self._starting.end()
@@ -313,7 +330,7 @@ class ClusterBackend:
     def terminate(self) -> None:
         if os.getpid() != self._owner or not self._finalize.alive:
             return
-        if self._engine_threads.hand_over(self.terminate):
+        if self._calls.engine_threads.hand_over(self.terminate):
             return
         with interrupts_put_off():
             for worker in self._living:

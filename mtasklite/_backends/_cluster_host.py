@@ -156,8 +156,12 @@ class Host(Life):
         self._stirred.set()
 
     def _hold(self, number: int) -> None:
-        """Keep the worker from beginning anything else if it is at this item, for it is to be killed."""
-        is_held = hold(self._board, number)
+        """Keep the worker from beginning anything else if it is late with this item, for it is to be killed.
+
+        The driver may have heard of it long ago; the clock here counts, which stops while the worker waits to print.
+        """
+        is_late = time.monotonic() - self._board[SINCE] >= (self._task_timeout or 0.0)
+        is_held = is_late and hold(self._board, number)
         if is_held and self._loop is not None:
             self._loop.flush()  # what it has finished stands
         self._tell(tags.HELD, is_held)

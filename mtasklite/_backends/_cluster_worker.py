@@ -92,7 +92,7 @@ class RemoteWorker:
         self._n_ended = 0
         self._early: dict[int, Arrival] = {}  # that overtook others
         self._gone: Optional[Arrival] = None  # of those the first that said that its actor is gone
-        self._asked_at = time.monotonic()
+        self._asked_at = self._listened_from = time.monotonic()
         self._open = Unanswered()
         self._at, self._since = NOWHERE, 0.0
         self.has_greeted = False
@@ -123,8 +123,11 @@ class RemoteWorker:
     def exchange(self, *messages: Frames) -> None:
         """Say something, or nothing, and listen."""
         number = self._n_begun
+        now = time.monotonic()
+        if not self.is_pending:
+            self._listened_from = now
         self._n_begun += 1
-        self._asked_at = time.monotonic()
+        self._asked_at = now
         self._call(self.actor, number, list(messages), partial(self._on_end, number))
 
     def _on_end(self, number: int, answer: Optional[Answer], error: Optional[BaseException]) -> None:
@@ -157,9 +160,12 @@ class RemoteWorker:
         head = self._open.head
         if self._at < NOWHERE or (head is not None and self._at in head):
             return self._at, self._since
+        if not self.is_pending:
+            return None  # nobody has listened, so its silence tells nothing
+        silent_from = max(self.heard_at, self._listened_from)
         if not self._is_up:
-            return CONSTRUCTING, self.heard_at
-        return (head.start, self.heard_at) if head is not None else None
+            return CONSTRUCTING, silent_from
+        return (head.start, silent_from) if head is not None else None
 
     def is_late_to_leave(self, limit: Optional[float]) -> bool:
         """Whether it is told to leave, and has been at one thing for longer than this."""

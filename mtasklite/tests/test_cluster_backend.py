@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
 import threading
@@ -379,6 +380,23 @@ def test_late_item_costs_itself_alone(any_adapter, monkeypatch, answer_bytes):
     assert type(results[3]) is TaskTimeoutError
 
 
+def _print_much(item):
+    for _ in range(20):
+        print("x" * 20_000)
+    return item
+
+
+def test_item_that_waits_to_print_while_the_consumer_is_busy_is_not_late(adapter, capsys):
+    """What is printed waits until the consumer looks, in whose time no item is late."""
+    adapter.are_async = True
+    results = []
+    with _pool(_print_much, task_timeout=0.5, exception_behavior="ignore", forward_output=True) as pool:
+        for result in pool(range(6)):
+            results.append(result)
+            time.sleep(1.0)
+    assert results == list(range(6))
+
+
 def test_actor_that_does_not_answer_is_late_with_what_it_holds(adapter, monkeypatch):
     """An actor that holds an item for longer than its time and cannot be spoken to is killed and replaced."""
     monkeypatch.setattr(_cluster, "HOLD_ANSWER_SECONDS", 0.1)
@@ -508,7 +526,7 @@ def test_pool_that_the_engines_own_thread_ends_waits_for_nothing_there(adapter):
     assert next(results) == 0
     loop = adapter.actors[0]._loop
     backend = pool._crew.backend
-    wait_until(lambda: backend._engine_threads._threads)
+    wait_until(lambda: backend._calls.engine_threads._threads)
     closed = threading.Event()
     loop.call_soon_threadsafe(lambda: (backend.close(None), closed.set()))
     assert closed.wait(workers.LIMIT_SECONDS)
@@ -528,6 +546,17 @@ def test_pool_that_is_dropped_leaves_nothing(adapter):
     results = iter(_pool(workers.square)(range(10_000)))
     assert next(results) == 0
     del results
+    wait_until(lambda: all(actor.is_gone for actor in adapter.actors))
+
+
+def test_pool_that_is_dropped_amid_its_block_leaves_nothing(adapter):
+    """A pool that was entered, used, and never left ends its actors when nobody holds it any more."""
+    pool = _pool(workers.square)
+    pool.__enter__()
+    assert list(pool(range(3))) == [0, 1, 4]
+    assert adapter.actors
+    del pool
+    gc.collect()
     wait_until(lambda: all(actor.is_gone for actor in adapter.actors))
 
 
