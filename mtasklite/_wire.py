@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Optional, Union
 
 from mtasklite._byvalue import ValuePickler
 from mtasklite._frames import traceback_of, type_name, with_source
+from mtasklite.delayed_init import ShellObject
 from mtasklite.errors import RemoteError, RemoteTraceback, SerializationError, pass_interrupt, text_of
 
 MIN_BUFFER_BYTES = 64 << 10
@@ -243,7 +244,11 @@ def unpack_error(packed: PackedError) -> Exception:
 
 
 def _serialization_error(done: str, value: Any, cause: BaseException) -> SerializationError:
-    which = f" of type {type_name(type(value))}" if done == "pickled" else ""
+    which = ""
+    if done == "pickled":
+        which = f" of type {type_name(type(value))}"
+        if isinstance(value, ShellObject):  # what cannot travel is among the arguments, as a rule
+            which = f", `{getattr(value.cls, '__qualname__', value.cls)}(...)` to be made by a worker,"
     error = SerializationError(f"an object{which} could not be {done}: {type(cause).__name__}: {text_of(cause)}")
     error.__cause__ = cause.with_traceback(None)  # its frames would keep the whole batch alive
     return error

@@ -52,6 +52,10 @@ def own_process() -> None:
     sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))
 
 
+OVERTAKEN_SECONDS = 0.1
+"""An exchange that is to be answered, but has overtaken others, looks for these so often."""
+
+
 class Host(Life):
     """One worker in an actor.
 
@@ -92,7 +96,7 @@ class Host(Life):
                 answer = self._answer(number, is_due=time.monotonic() >= end)
                 if answer is not None:
                     return answer
-                self._changed.wait(end - time.monotonic())
+                self._changed.wait(max(OVERTAKEN_SECONDS, end - time.monotonic()))
 
     def _deliver(self, number: int, messages: list[Frames]) -> None:
         with self._taking_in:
@@ -272,7 +276,7 @@ class AsyncHost(Host):
                 if answer is not None:
                     return answer
                 self._waiting.add(waiter)
-            await asyncio.wait([waiter[1]], timeout=max(0.0, end - time.monotonic()))
+            await asyncio.wait([waiter[1]], timeout=max(OVERTAKEN_SECONDS, end - time.monotonic()))
             with self._changed:
                 self._waiting.discard(waiter)
 

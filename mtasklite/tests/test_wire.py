@@ -7,6 +7,7 @@ import gc
 import subprocess
 import sys
 import textwrap
+import threading
 import weakref
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from mtasklite import _wire
 from mtasklite._wire import Codec
+from mtasklite.delayed_init import ShellObject
 from mtasklite.errors import SerializationError
 from mtasklite.tests.boundary import TAG, pack, receive, send
 
@@ -213,6 +215,12 @@ def test_unloadable_value_becomes_a_serialization_error_with_the_cause():
     assert type(error) is SerializationError
     assert type(error.__cause__) is ValueError
     assert "ValueError: no way back" in str(error)
+
+
+def test_unpicklable_argument_of_a_worker_names_its_class():
+    """What the user wrote is named, not what stands for it on its way."""
+    _, failures = pack(ShellObject(_Box, threading.Lock()))
+    assert "an object, `_Box(...)` to be made by a worker, could not be pickled: TypeError" in str(failures[0])
 
 
 def test_unpicklable_value_does_not_stick_to_the_next():
