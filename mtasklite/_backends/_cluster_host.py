@@ -28,7 +28,7 @@ from mtasklite._backends._cluster_output import ThreadPrinting
 from mtasklite._backends._cluster_wire import HEARTBEAT_SECONDS, joined, pack, size_of, to_frames
 from mtasklite._backends._life import IMPORT_SECONDS, Life
 from mtasklite._messages import NOWHERE, UNPACKING
-from mtasklite._status import AT, SINCE, hold, new_board, note_start
+from mtasklite._status import AT, IS_HELD, SINCE, hold, new_board, note_start
 from mtasklite._stdio import Levels
 from mtasklite._worker import FLUSH_SECONDS
 from mtasklite.constants import ArgumentPassing
@@ -139,6 +139,13 @@ class Host(Life):
         at, since = int(self._board[AT]), self._board[SINCE]
         counts = at < NOWHERE or (at > NOWHERE and self._task_timeout is not None)
         return counts and (at, since) != self._told and time.monotonic() - since >= LASTING_SECONDS
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the worker has been at one thing for longer than it may, or is held for that."""
+        limit, is_busy = self._task_timeout, self._board[AT] != NOWHERE
+        is_long = limit is not None and is_busy and time.monotonic() - self._board[SINCE] >= limit
+        return is_long or bool(self._board[IS_HELD])
 
     def _take_in(self, message: _wire.Arrived) -> None:
         tag = _wire.tag_of(message)

@@ -49,15 +49,15 @@ class DaskHost:
             raise RuntimeError("this actor has not begun")
         return await self._host.exchange(number, messages)
 
-    async def leave(self) -> bool:
-        """Let the host end; return whether its worker has ended, and nothing runs here any more."""
+    async def leave(self) -> tuple[bool, bool]:
+        """Let the host end; return whether its worker has ended, and if not, whether what it is at is late."""
         if self._host is None:
-            return True
+            return True, False
         self._host.dismiss()
         end = time.monotonic() + LEAVE_SECONDS
         while not self._host.has_left and time.monotonic() < end:
             await asyncio.sleep(LEAVE_SECONDS / 100)
-        return self._host.has_left
+        return self._host.has_left, self._host.is_late
 
 
 def _end_of(host: AsyncHost, switch_seconds: float) -> None:

@@ -27,15 +27,11 @@ from distributed.protocol import to_serialize
 from mtasklite._backends._adapter import Adapter, Death, Frames, Resources, Shortage, Then
 from mtasklite._backends._dask_actor import ActorLostError, DaskActor, DaskHost
 from mtasklite._backends._dask_client import Membership, free_thread
+from mtasklite._backends._dask_ending import RESTART_SECONDS, Endings
 from mtasklite._backends._dask_places import KEY, Places
 
 REACH_SECONDS = 5.0
 """A process that cannot be connected to within this is spoken to through the scheduler."""
-
-LEAVE_SECONDS = 1.0
-"""For the process of an actor that is killed to say whether anything runs there; else it is restarted."""
-
-RESTART_SECONDS = 20.0
 
 MOST_KEYS = 1000
 """Actors that the scheduler is asked about in the end; those before have long been forgotten."""
@@ -70,6 +66,7 @@ class DaskAdapter:
         self._membership = Membership()
         self._client: Any = None
         self._places: Any = None
+        self._endings: Any = None
         self._prefix = f"{KEY}-{uuid.uuid4().hex}"  # of the keys of all actors of the pool
         self._numbers = itertools.count()
         self._keys: deque[str] = deque(maxlen=MOST_KEYS)  # of the latest
@@ -84,6 +81,8 @@ class DaskAdapter:
             needs = [self._needs_of(slot) for slot in range(n_workers)]
             self._client = self._membership.join(needs, must_kill)
             self._places = Places(self._client, self._membership, must_kill)
+            is_own = self._membership.is_own
+            self._endings = Endings(self._client, self._places, self._ask, must_kill, is_own)
 
     def capacity(self) -> int:
         return self._membership.capacity(self._resources[0])
@@ -147,6 +146,11 @@ class DaskAdapter:
     def kill(self, actor: DaskActor) -> None:
         self._post(self._end, actor)
 
+    def _end(self, actor: DaskActor) -> asyncio.Future[None]:
+        ending: asyncio.Future[None] = self._endings.begin(actor)
+        ending.add_done_callback(lambda _: self._actors.discard(actor))
+        return ending
+
     def death(self, error: BaseException) -> Death:
         return Death(str(error) or repr(error))
 
@@ -174,7 +178,7 @@ class DaskAdapter:
     async def _place(self, actor: DaskActor, payload: Frames) -> None:
         try:
             while not await self._has_begun(actor, await self._places.choose(actor, self._actors), payload):
-                await self._let_go(actor)
+                await self._endings.let_go(actor)
                 actor.key += "-again"
             actor.is_up = True
         except Exception as error:
@@ -277,50 +281,6 @@ class DaskAdapter:
             lost = ActorLostError(f"its Dask worker process, {actor.address}, has ended or cannot be reached{why}")
         lost.__cause__ = error
         return lost
-
-    # ---- ending, in the client's event loop
-
-    def _end(self, actor: DaskActor) -> asyncio.Future[None]:
-        if actor.ending is None:
-            actor.ending = asyncio.ensure_future(self._end_one(actor))
-        return actor.ending
-
-    async def _end_one(self, actor: DaskActor) -> None:
-        try:
-            must_restart = await self._must_restart(actor)
-            if must_restart and actor.address is not None:
-                self._places.shunned.add(actor.address)
-            actor.cancel()
-            await self._let_go(actor)
-            actor.stop()
-            if must_restart:
-                with suppress(Exception):  # it is gone already
-                    await self._client.restart_workers([actor.address], RESTART_SECONDS, raise_for_error=False)
-        finally:
-            actor.stop()
-            self._actors.discard(actor)
-
-    async def _let_go(self, actor: DaskActor) -> None:
-        """Let the cluster drop an actor once the scheduler has heard of it: else nobody could wait until it forgets."""
-        if actor.future is not None and not actor.is_known:
-            await self._places.until_known(actor.key)
-        actor.let_go()
-
-    async def _must_restart(self, actor: DaskActor) -> bool:
-        """Let an actor's host end; return whether something runs on there, so that the process is to be restarted."""
-        address = actor.address
-        if not actor.is_up or address is None or address in self._places.shunned:
-            return False
-        try:
-            if await asyncio.wait_for(self._ask(actor, "leave"), LEAVE_SECONDS):
-                return False
-        except asyncio.TimeoutError:
-            pass  # what runs there holds the interpreter's lock
-        except Exception:
-            return False  # it is gone
-        processes, keys = await self._places.survey(), await self._client.scheduler.has_what(workers=[address])
-        is_alone = all(key == actor.key or not str(key).startswith(KEY) for key in keys.get(address, ()))
-        return is_alone and processes.get(address, {}).get("nanny") is not None
 
 
 class _End(NamedTuple):
