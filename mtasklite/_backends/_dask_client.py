@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, Optional
 from weakref import WeakKeyDictionary
 
-from distributed import Client, LocalCluster, get_client, get_worker, secede
+from distributed import Client, LocalCluster, Worker, get_client, get_worker, secede
 from distributed.worker import thread_state
 
 from mtasklite._backends._dask_local import LocalDask, start_missing
@@ -229,6 +229,22 @@ def _n_killable(processes: Processes) -> int:
     return sum(process.get("nanny") is not None for process in processes.values())
 
 
+def address_here() -> Optional[str]:
+    """Return the address of the Dask worker that a nanny has started this process for; ``None``: it is no such one.
+
+    Any thread here may ask, not only that of a task, which is all that `distributed.get_worker` knows.
+    """
+    for worker in list(getattr(Worker, "_instances", ())):
+        if worker.nanny is not None:
+            return str(worker.address)
+    return None
+
+
+def others_than(address: Optional[str], processes: Processes) -> Processes:
+    """Return the processes but for this one."""
+    return {other: process for other, process in processes.items() if other != address}
+
+
 def n_expected(client: Any) -> int:
     """Return how many processes the cluster that a client has made is to have; 0: nobody knows."""
     cluster = getattr(client, "cluster", None)
@@ -259,10 +275,11 @@ def check_places(all_resources: Sequence[Needs], n_killable: int, needs: Sequenc
                 f" {list(map(dict, all_resources))!r} (`dask worker --resources ...`)"
             )
     if must_kill and n_killable < len(needs):
+        beside = " beside the one that this code runs in" if address_here() is not None else ""
         raise ValueError(
             "with `task_timeout` each worker needs a Dask worker process of its own that a nanny can restart, and there"
-            f" are {n_killable}, but `n_jobs` is {len(needs)}: start more (`dask worker --nworkers ... --nthreads 1`,"
-            " without `--no-nanny`), or ask for fewer workers"
+            f" are {n_killable}{beside}, but `n_jobs` is {len(needs)}: start more"
+            " (`dask worker --nworkers ... --nthreads 1`, without `--no-nanny`), or ask for fewer workers"
         )
 
 
@@ -273,8 +290,9 @@ def _wait_for_places(client: Any, needs: Sequence[Needs], must_kill: bool) -> No
     """
     end = time.monotonic() + RETURN_SECONDS
     seen = _seen.setdefault(client, Seen())
+    here = address_here() if must_kill else None
     while True:
-        processes = processes_of(client)
+        processes = others_than(here, processes_of(client))
         seen.note(processes)
         if len(processes) >= n_expected(client) and seen.resources:
             check_places(seen.resources, seen.n_killable, needs, must_kill)  # whoever comes back has no more

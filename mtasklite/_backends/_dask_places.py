@@ -19,7 +19,9 @@ from mtasklite._backends._dask_client import (
     RETURN_SECONDS,
     Membership,
     Processes,
+    address_here,
     lacks,
+    others_than,
     resources_of,
     until_next_look,
 )
@@ -67,6 +69,7 @@ class Places:
         self._client = client
         self._membership = membership
         self._must_kill = must_kill
+        self._here = address_here() if must_kill else None  # a pool in a task must not end its own process
         self.shunned: set[str] = set()
         self.n_known = 0
         self._n_there: Optional[int] = None
@@ -77,7 +80,7 @@ class Places:
 
     async def survey(self) -> Processes:
         """Return the processes that actors can be in."""
-        processes = await self.all_processes()
+        processes = others_than(self._here, await self.all_processes())
         self.n_known = max(self.n_known, len(processes))
         self.shunned &= set(processes)
         there = {

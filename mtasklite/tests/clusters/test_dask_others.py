@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -135,3 +136,51 @@ def test_late_item_is_ended_whatever_else_is_there(client):
     workers.wait_until(lambda: len(client.run(os.getpid)) == N_PROCESSES)
     assert len(before & set(client.run(os.getpid).values())) == N_PROCESSES - 1
     assert sorted(one.status for one in data) == ["cancelled", "finished"]
+
+
+# ---- a pool in a task, with a time limit
+
+
+def _use_pool(n_jobs):
+    here = distributed.get_worker().address
+    return here, os.getpid(), _outcome_of_pool(n_jobs)
+
+
+def _outcome_of_pool(n_jobs):
+    pool = _pool(partial(_address_if_in_time, fatal=3), n_jobs, task_timeout=1, exception_behavior="ignore")
+    try:
+        return list(pool(range(6)))
+    except ValueError as error:
+        return str(error)
+
+
+def _use_pool_in_a_thread(n_jobs):
+    here, address = distributed.get_worker().address, distributed.get_client().scheduler.address
+
+    def use():
+        with distributed.Client(address):
+            return _outcome_of_pool(n_jobs)
+
+    with ThreadPoolExecutor() as executor:
+        return here, os.getpid(), executor.submit(use).result()
+
+
+def _address_if_in_time(item, fatal):
+    workers.be_stuck_on(item, fatal)
+    return distributed.get_worker().address
+
+
+@pytest.mark.parametrize("use", [_use_pool, _use_pool_in_a_thread])
+def test_pool_in_a_task_ends_late_items_and_not_its_own_task(client, use):
+    """With `task_timeout` a pool in a task has its workers in other processes than that which the task runs in."""
+    pids = client.run(os.getpid)
+    here, pid, results = client.submit(use, 1, pure=False, retries=0).result(timeout=workers.LIMIT_SECONDS)
+    assert pid == pids[here]
+    assert here not in results
+    assert [type(result) for result in results if type(result) is not str] == [TaskTimeoutError]
+
+
+def test_time_limit_in_a_task_does_not_count_its_own_process(client):
+    """A pool in a task is refused where it would need the task's own process; the error says what to do."""
+    _, _, error = client.submit(_use_pool, 2, pure=False, retries=0).result(timeout=workers.LIMIT_SECONDS)
+    assert "there are 1 beside the one that this code runs in, but `n_jobs` is 2: start more" in error
