@@ -21,6 +21,7 @@ from mtasklite._backends._dask_client import (
     Processes,
     address_here,
     lacks,
+    n_expected,
     others_than,
     resources_of,
     until_next_look,
@@ -62,7 +63,7 @@ class Places:
 
     Attributes:
         shunned: Processes that are gone, or about to be, though the scheduler may have them.
-        n_known: The most processes that there were.
+        n_known: The most processes that there were, or are to be.
     """
 
     def __init__(self, client: Any, membership: Membership, must_kill: bool) -> None:
@@ -71,7 +72,7 @@ class Places:
         self._must_kill = must_kill
         self._here = address_here() if must_kill else None  # a pool in a task must not end its own process
         self.shunned: set[str] = set()
-        self.n_known = 0
+        self.n_known = n_expected(client)
         self._n_there: Optional[int] = None
 
     async def all_processes(self) -> Processes:
