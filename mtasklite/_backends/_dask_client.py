@@ -83,7 +83,7 @@ class Membership:
         client = existing_client()
         if client is None:
             return available_cpus()
-        processes = processes_of(client)
+        processes = _wait_for_any(client)
         if not processes:
             raise ValueError(
                 "`n_jobs` must be given, for the cluster of the Dask client in use has no workers yet;"
@@ -281,6 +281,17 @@ def check_places(all_resources: Sequence[Needs], n_killable: int, needs: Sequenc
             f" are {n_killable}{beside}, but `n_jobs` is {len(needs)}: start more"
             " (`dask worker --nworkers ... --nthreads 1`, without `--no-nanny`), or ask for fewer workers"
         )
+
+
+def _wait_for_any(client: Any) -> Processes:
+    """Return the processes; where all that are to be were lost, give them the time to be replaced."""
+    end = time.monotonic() + RETURN_SECONDS
+    while True:
+        processes = processes_of(client)
+        if processes or not n_expected(client) or time.monotonic() >= end:
+            return processes
+        replenish(client)
+        time.sleep(LOOK_SECONDS)
 
 
 def _wait_for_places(client: Any, needs: Sequence[Needs], must_kill: bool) -> None:

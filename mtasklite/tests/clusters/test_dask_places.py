@@ -222,6 +222,38 @@ def test_what_no_process_can_have_is_an_error_at_once(answers, n_expected, is_er
         _dask_client._wait_for_places(client, [{"GPU": 1}], False)
 
 
+@pytest.mark.parametrize(("n_expected", "n_jobs"), [(1, 1), (0, None)], ids=["one is to come", "nobody knows"])
+def test_n_jobs_left_out_waits_for_processes_that_are_to_come(n_expected, n_jobs, monkeypatch):
+    """Where all processes were lost just now, the pool waits until it can count them; where none is to come, not."""
+    client = _Cluster([], [], [PLAIN], n_expected=n_expected)
+    monkeypatch.setattr(_dask_client, "RETURN_SECONDS", math.inf)
+    monkeypatch.setattr(_dask_client, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(_dask_client, "existing_client", lambda: client)
+    if n_jobs is not None:
+        assert _dask_client.Membership().capacity({}) == n_jobs
+    else:
+        with pytest.raises(ValueError, match=r"`n_jobs` must be given, .* no workers yet"):
+            _dask_client.Membership().capacity({})
+
+
+def test_pool_waits_for_processes_that_are_to_come_before_its_workers_share_one(monkeypatch):
+    """A pool that is made when a process was lost just now knows that there will be another, and waits for it."""
+    monkeypatch.setattr(_dask_client, "LOOK_SECONDS", 0.0)
+    client = _Cluster([PLAIN], [PLAIN], [PLAIN, PLAIN], n_expected=2)
+    client.scheduler = SimpleNamespace(identity=_later(client._identity), has_what=_later(dict))
+    places = _dask_places.Places(client, SimpleNamespace(replenish=lambda: None), must_kill=False)
+    first, second = (SimpleNamespace(resources={}, address=None, is_up=True) for _ in range(2))
+    assert asyncio.run(places.choose(first, [first, second])) == "p0"
+    assert asyncio.run(places.choose(second, [first, second])) == "p1"
+
+
+def _later(function):
+    async def answer(**kwargs):
+        return function(**kwargs)
+
+    return answer
+
+
 def test_clients_own_view_that_is_empty_now_and_then_does_not_matter(client, monkeypatch):
     """The scheduler is asked which processes there are, not the client, which overwrites what it knows."""
     monkeypatch.setattr(type(client), "scheduler_info", lambda self, **kwargs: {"workers": {}})
