@@ -91,11 +91,12 @@ class Membership:
             )
         return max(1, sum(not lacks(resources_of(process), needs) for process in processes.values()))
 
-    def join(self, needs: Sequence[Needs], must_kill: bool) -> Any:
+    def join(self, resources: Sequence[Needs], n_workers: int, must_kill: bool) -> Any:
         """Return the client in use, or else one of a cluster that this starts.
 
         Args:
-            needs: Of each worker.
+            resources: What workers need: one for all, or one for each.
+            n_workers: Number of workers.
             must_kill: Whether workers that are late are to be killed.
 
         Raises:
@@ -106,15 +107,16 @@ class Membership:
         client = existing_client()
         _user = os.getpid()
         if client is not None:
-            _wait_for_places(client, needs, must_kill)
+            _wait_for_places(client, resources, n_workers, must_kill)
             self._client = client
             return client
-        if any(map(_listed, needs)):
-            raise ValueError(
-                f"`resources` must be what some Dask worker has, but got {dict(needs[0])!r}, and a cluster that is"
-                " started for a pool has none: make a Client of one that has them, before the pool"
-            )
-        self._own = LocalDask(len(needs), processes_of)
+        for index, needs in enumerate(resources):
+            if any(needs.values()):
+                raise ValueError(
+                    f"{_no_place(resources, index)}, and a cluster that is started for a pool has none: make a Client"
+                    " of one that has them, before the pool"
+                )
+        self._own = LocalDask(n_workers, processes_of)
         return self._own.client
 
     @property
@@ -256,31 +258,39 @@ def may_grow(client: Any) -> bool:
     return bool(n_expected(client)) or getattr(getattr(client, "cluster", None), "_adaptive", None) is not None
 
 
-def check_places(all_resources: Sequence[Needs], n_killable: int, needs: Sequence[Needs], must_kill: bool) -> None:
+def check_places(
+    all_resources: Sequence[Needs], n_killable: int, resources: Sequence[Needs], n_workers: int, must_kill: bool
+) -> None:
     """Raise if there is no place for some worker, whoever else is there.
 
     Args:
         all_resources: What Dask workers have.
         n_killable: Number of those with a nanny.
-        needs: Of each worker of the pool.
+        resources: What workers of the pool need: one for all, or one for each.
+        n_workers: Number of workers of the pool.
         must_kill: Whether workers that are late are to be killed.
 
     Raises:
         ValueError: There is none.
     """
-    for needed in needs:
-        if all(lacks(has, needed) for has in all_resources):
+    for index, needs in enumerate(resources):
+        if all(lacks(has, needs) for has in all_resources):
             raise ValueError(
-                f"`resources` must be what some Dask worker has, but got {dict(needed)!r}, and they have:"
-                f" {list(map(dict, all_resources))!r} (`dask worker --resources ...`)"
+                f"{_no_place(resources, index)}, and they have: {list(map(dict, all_resources))!r}"
+                " (`dask worker --resources ...`)"
             )
-    if must_kill and n_killable < len(needs):
+    if must_kill and n_killable < n_workers:
         beside = " beside the one that this code runs in" if address_here() is not None else ""
         raise ValueError(
             "with `task_timeout` each worker needs a Dask worker process of its own that a nanny can restart, and there"
-            f" are {n_killable}{beside}, but `n_jobs` is {len(needs)}: start more"
+            f" are {n_killable}{beside}, but `n_jobs` is {n_workers}: start more"
             " (`dask worker --nworkers ... --nthreads 1`, without `--no-nanny`), or ask for fewer workers"
         )
+
+
+def _no_place(resources: Sequence[Needs], index: int) -> str:
+    name = "resources" if len(resources) == 1 else f"resources[{index}]"
+    return f"`{name}` must be what some Dask worker has, but got {dict(resources[index])!r}"
 
 
 def _wait_for_any(client: Any) -> Processes:
@@ -294,7 +304,7 @@ def _wait_for_any(client: Any) -> Processes:
         time.sleep(LOOK_SECONDS)
 
 
-def _wait_for_places(client: Any, needs: Sequence[Needs], must_kill: bool) -> None:
+def _wait_for_places(client: Any, resources: Sequence[Needs], n_workers: int, must_kill: bool) -> None:
     """Check that there are places; where processes that are missing had some, give them the time to be replaced.
 
     While there are no processes, and never were, nothing is known: they may come, and are waited for later.
@@ -306,18 +316,15 @@ def _wait_for_places(client: Any, needs: Sequence[Needs], must_kill: bool) -> No
         processes = others_than(here, processes_of(client))
         seen.note(processes)
         if len(processes) >= n_expected(client) and seen.resources:
-            check_places(seen.resources, seen.n_killable, needs, must_kill)  # whoever comes back has no more
+            # Whoever comes back has no more.
+            check_places(seen.resources, seen.n_killable, resources, n_workers, must_kill)
         try:
             if processes:
                 has = [resources_of(process) for process in processes.values()]
-                check_places(has, _n_killable(processes), needs, must_kill)
+                check_places(has, _n_killable(processes), resources, n_workers, must_kill)
             return
         except ValueError:
             if time.monotonic() >= end:
                 raise
         replenish(client)
         time.sleep(LOOK_SECONDS)
-
-
-def _listed(needs: Needs) -> bool:
-    return any(needs.values())

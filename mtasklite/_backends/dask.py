@@ -78,8 +78,7 @@ class DaskAdapter:
 
     def open(self, n_workers: int, must_kill: bool) -> None:
         if self._client is None:
-            needs = [self._needs_of(slot) for slot in range(n_workers)]
-            self._client = self._membership.join(needs, must_kill)
+            self._client = self._membership.join(self._resources, n_workers, must_kill)
             self._places = Places(self._client, self._membership, must_kill)
             is_own = self._membership.is_own
             self._endings = Endings(self._client, self._places, self._ask, must_kill, is_own)

@@ -177,6 +177,12 @@ def test_resources_that_no_process_has_are_an_error_before_anything_starts(kwarg
         list(_pool(abs, resources={"GPU": 1}, **kwargs)([1]))
 
 
+def test_error_names_the_entry_of_a_list_of_resources():
+    """Of a list of resources the error names the one that no process has."""
+    with pytest.raises(ValueError, match=r"`resources\[1\]` must be what some Dask worker has, but got \{'GPU': 1.0\}"):
+        list(_pool([abs, abs], None, resources=[{}, {"GPU": 1}])([1]))
+
+
 def test_time_limit_with_too_few_processes_is_an_error():
     """A worker that is late is killed with its process, so that must be its own; the error says what to do."""
     with pytest.raises(ValueError, match=r"with `task_timeout` .* there are 2, but `n_jobs` is 3: start more"):

@@ -139,16 +139,19 @@ def test_script_without_a_guard_is_told_so(tmp_path):
         program.check_no_process_left()
 
 
-def test_resources_without_a_client_are_an_error(tmp_path):
+@pytest.mark.parametrize(("resources", "name"), [({"GPU": 1}, "resources"), ([{}, {"GPU": 1}], "resources[1]")])
+def test_resources_without_a_client_are_an_error(tmp_path, resources, name):
     """A cluster that is started for the pool has no resources, and says so before it is started."""
     code = """
         if __name__ == "__main__":
             try:
-                list(Pool(abs, 1, backend="dask", resources={"GPU": 1})([1]))
+                list(Pool([abs, abs], backend="dask", resources=RESOURCES)([1]))
             except ValueError as error:
                 print(error)
     """
-    assert "make a Client of one that has them" in _output_of(tmp_path, code)
+    error = _output_of(tmp_path, code.replace("RESOURCES", repr(resources)))
+    assert f"`{name}` must be what some Dask worker has, but got {{'GPU': 1.0}}" in error
+    assert "make a Client of one that has them" in error
 
 
 def test_forked_child_of_a_program_that_uses_dask_is_told_so(tmp_path):

@@ -214,12 +214,12 @@ def test_what_no_process_can_have_is_an_error_at_once(answers, n_expected, is_er
     monkeypatch.setattr(_dask_client, "LOOK_SECONDS", 0.0)
     client = _Cluster(*answers, n_expected=n_expected)
     if len(answers) > 1:
-        _dask_client._wait_for_places(client, [{}], False)  # an earlier pool
+        _dask_client._wait_for_places(client, [{}], 1, False)  # an earlier pool
     if is_error:
         with pytest.raises(ValueError, match="`resources` must be what some Dask worker has"):
-            _dask_client._wait_for_places(client, [{"GPU": 1}], False)
+            _dask_client._wait_for_places(client, [{"GPU": 1}], 1, False)
     else:
-        _dask_client._wait_for_places(client, [{"GPU": 1}], False)
+        _dask_client._wait_for_places(client, [{"GPU": 1}], 1, False)
 
 
 @pytest.mark.parametrize(("n_expected", "n_jobs"), [(1, 1), (0, None)], ids=["one is to come", "nobody knows"])
