@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sized
@@ -17,6 +15,7 @@ from typing import Any
 import dask
 from distributed import Client, LocalCluster
 
+from mtasklite._backends._dask_folder import Folder
 from mtasklite._faults import GUARD_HINT, death_in_making_error, init_error
 from mtasklite._interrupts import interrupts_put_off
 from mtasklite.errors import WorkerInitError
@@ -49,13 +48,14 @@ class LocalDask:
     def __init__(self, n_workers: int, count: Callable[[Any], Sized]) -> None:
         check_may_spawn()
         self._n_workers = n_workers
-        self._folder = tempfile.mkdtemp(prefix="mtasklite-dask-")
         self._cluster: Any = None
         self._silence = _Silence()
         self.client: Any = None
-        os.environ[FOLDER_VARIABLE] = self._folder
+        with interrupts_put_off():  # else what was started until then would be left
+            self._folder = Folder()
+        os.environ[FOLDER_VARIABLE] = self._folder.path
         try:
-            with interrupts_put_off():  # else what was started until then would be left
+            with interrupts_put_off():
                 self._start()
             self._wait(count)
         except BaseException as error:
@@ -68,14 +68,14 @@ class LocalDask:
 
     def _start(self) -> None:
         self._silence.begin()
-        with dask.config.set({"temporary-directory": self._folder}):  # the scheduler is told so nowhere else
+        with dask.config.set({"temporary-directory": self._folder.path}):  # the scheduler is told so nowhere else
             self._cluster = LocalCluster(
                 n_workers=0,
                 threads_per_worker=1,
                 processes=True,
                 dashboard_address="127.0.0.1:0",  # without one it would be on a fixed port of all addresses
                 memory_limit=None,
-                local_directory=self._folder,
+                local_directory=self._folder.path,
                 silence_logs=logging.CRITICAL,  # of processes that end amid a word to each other
             )
         self.client = Client(self._cluster, set_as_default=False, direct_to_workers=True)
@@ -84,7 +84,7 @@ class LocalDask:
     def _wait(self, count: Callable[[Any], Sized]) -> None:
         end = time.monotonic() + START_SECONDS
         while len(count(self.client)) < self._n_workers:
-            if Path(self._folder, UNGUARDED).exists():
+            if Path(self._folder.path, UNGUARDED).exists():
                 raise _start_error(f"each process starts the script from its top; {GUARD_HINT}")
             if time.monotonic() > end:
                 raise _start_error(f"the cluster on this machine did not start within {START_SECONDS:g} s")
@@ -102,7 +102,7 @@ class LocalDask:
                     with suppress(Exception):  # the interpreter exits, and has closed it
                         part.close(timeout=CLOSE_SECONDS)
             self._silence.end()
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.remove()
 
 
 def start_missing(cluster: Any, n_workers: int) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
+from mtasklite.tests import workers
 from mtasklite.tests.programs import Program, script
 
 pytest.importorskip("distributed")
@@ -25,6 +27,25 @@ def _output_of(folder, code):
         program.end(END_SECONDS)
         program.check_quiet()
         return program.out
+
+
+def test_pool_ends_though_a_forked_child_lives_on(tmp_path):
+    """A child that was forked while the pool worked, and has all its pipes, does not keep the cluster from ending."""
+    code = """
+        import warnings
+        import psutil
+        if __name__ == "__main__":
+            warnings.simplefilter("ignore")
+            with Pool(workers.square, 1, backend="dask") as pool:
+                print(list(pool([1, 2])), flush=True)
+                child = os.fork()
+                if not child:
+                    time.sleep(1000)
+            print([one.name() for one in psutil.Process().children() if one.name() == "sh"])
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+    """
+    assert _output_of(tmp_path, code) == "[1, 4]\n[]\n"
 
 
 def test_cluster_is_started_and_stopped_where_none_is_in_use(tmp_path):
@@ -117,7 +138,7 @@ def test_one_interrupt_ends_it_all(tmp_path):
 
 
 def test_nothing_runs_on_when_the_driver_is_killed(tmp_path):
-    """When the driver is killed with SIGKILL, its cluster ends."""
+    """When the driver is killed with SIGKILL, its cluster ends, and leaves no file."""
     code = """
         if __name__ == "__main__":
             for item in Pool(partial(workers.nap, seconds=0.05), 2, backend="dask")(itertools.count()):
@@ -127,6 +148,8 @@ def test_nothing_runs_on_when_the_driver_is_killed(tmp_path):
         program.wait_for("working")
         program.process.kill()
         program.check_no_process_left()
+        workers.wait_until(lambda: not list(Path(program.temporary).rglob("mtasklite*")))
+        program.check_no_file_left()
 
 
 def test_script_without_a_guard_is_told_so(tmp_path):
