@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
+import mtasklite
 from mtasklite.tests import workers
 from mtasklite.tests.programs import Program, script
 
@@ -223,6 +225,20 @@ def test_error_says_what_to_install(tmp_path, code):
     """
     text = "`backend='dask'` needs what is not installed: pip install \"mtasklite[dask]\"\n"
     assert _output_of(tmp_path, lines) == text
+
+
+DOCS = Path(mtasklite.__file__).parents[1] / "docs" / "clusters.md"
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="the docs are beside the package only in a checkout")
+def test_example_of_the_docs_runs_by_itself(tmp_path):
+    """What docs/clusters.md has for Dask needs nothing of what the page has for Ray."""
+    (section,) = re.findall(r"^## Dask$(.*?)^## ", DOCS.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    (example,) = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    path = tmp_path / "example.py"
+    path.write_text(example, "utf-8")
+    with Program(tmp_path, str(path), command=[sys.executable]) as program:
+        assert program.end(END_SECONDS) == 0, program.err
 
 
 def test_dask_is_not_imported_unless_asked_for(tmp_path):
