@@ -14,7 +14,7 @@ NEEDS = {
     **{f"mtasklite._backends.{name}": "ray" for name in ("ray", "_ray_start")},
     **{
         f"mtasklite._backends.{name}": "distributed"
-        for name in ("dask", "_dask_actor", "_dask_client", "_dask_local", "_dask_places")
+        for name in ("dask", "_dask_actor", "_dask_client", "_dask_ending", "_dask_local", "_dask_places")
     },
 }
 """What must be installed for a module to be imported."""
