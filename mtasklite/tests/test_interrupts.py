@@ -216,13 +216,13 @@ CLOSES = {
     """,
     "break": """
     for result in pool(items):
-        mark("closing")
+        threading.Timer(0.2, mark, ["closing"]).start()  # amid the body the loop would not be left by `break`
         break
     time.sleep(60)  # where it must be raised, for it cannot be in a loop that is left
     """,
     "break_of_pqdm": """
     for result in pqdm(items, work, is_unordered=True, chunk_size=1, disable=True, **KWARGS):
-        mark("closing")
+        threading.Timer(0.2, mark, ["closing"]).start()
         break
     time.sleep(60)
     """,
