@@ -43,12 +43,17 @@ class EngineThreads:
         return True
 
 
+_of_parent: list[set[RemoteWorker]] = []
+"""In a forked child: Ray's handles of actors, whose deletion would wait for threads that are not there."""
+
+
 def on_dropped(owner: int, adapter: Adapter, living: set[RemoteWorker]) -> None:
     """End what is left of a backend that was dropped without being closed, or that is open when the interpreter exits.
 
     Any thread may have collected it, also one of the engine's own, which must not wait for what only it could do.
     """
     if os.getpid() != owner:
+        _of_parent.append(living)
         return
     left = list(living)
     living.clear()

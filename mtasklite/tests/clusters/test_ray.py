@@ -255,7 +255,7 @@ def test_actor_that_is_killed_from_outside_is_replaced():
     with _pool(workers.nap, exception_behavior="ignore") as pool:
         list(pool(range(2)))
         for worker in pool._crew.backend._by_slot.values():
-            ray.kill(worker.actor.handle)
+            ray.kill(worker.actor)
         results = list(pool(range(10)))
         assert len(results) == 10
         assert list(pool(range(10))) == list(range(10))
