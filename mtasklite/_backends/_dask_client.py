@@ -273,12 +273,6 @@ def check_places(
     Raises:
         ValueError: There is none.
     """
-    for index, needs in enumerate(resources):
-        if all(lacks(has, needs) for has in all_resources):
-            raise ValueError(
-                f"{_no_place(resources, index)}, and they have: {list(map(dict, all_resources))!r}"
-                " (`dask worker --resources ...`)"
-            )
     if must_kill and n_killable < n_workers:
         beside = " beside the one that this code runs in" if address_here() is not None else ""
         raise ValueError(
@@ -286,6 +280,12 @@ def check_places(
             f" are {n_killable}{beside}, but `n_jobs` is {n_workers}: start more"
             " (`dask worker --nworkers ... --nthreads 1`, without `--no-nanny`), or ask for fewer workers"
         )
+    for index, needs in enumerate(resources):
+        if all(lacks(has, needs) for has in all_resources):
+            raise ValueError(
+                f"{_no_place(resources, index)}, and they have: {list(map(dict, all_resources))!r}"
+                " (`dask worker --resources ...`)"
+            )
 
 
 def _no_place(resources: Sequence[Needs], index: int) -> str:
@@ -313,13 +313,14 @@ def _wait_for_places(client: Any, resources: Sequence[Needs], n_workers: int, mu
     seen = _seen.setdefault(client, Seen())
     here = address_here() if must_kill else None
     while True:
-        processes = others_than(here, processes_of(client))
+        everyone = processes_of(client)
+        processes, is_here = others_than(here, everyone), here in everyone
         seen.note(processes)
-        if len(processes) >= n_expected(client) and seen.resources:
+        if len(processes) >= n_expected(client) and (seen.resources or is_here):
             # Whoever comes back has no more.
             check_places(seen.resources, seen.n_killable, resources, n_workers, must_kill)
         try:
-            if processes:
+            if processes or is_here:
                 has = [resources_of(process) for process in processes.values()]
                 check_places(has, _n_killable(processes), resources, n_workers, must_kill)
             return

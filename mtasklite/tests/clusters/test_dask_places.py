@@ -222,6 +222,14 @@ def test_what_no_process_can_have_is_an_error_at_once(answers, n_expected, is_er
         _dask_client._wait_for_places(client, [{"GPU": 1}], 1, False)
 
 
+def test_time_limit_in_the_only_process_is_an_error_at_once(monkeypatch):
+    """In the only process there is, code cannot have a pool with `task_timeout`, and does not wait for it."""
+    monkeypatch.setattr(_dask_client, "RETURN_SECONDS", math.inf)
+    monkeypatch.setattr(_dask_client, "address_here", lambda: "p0")
+    with pytest.raises(ValueError, match="there are 0 beside the one that this code runs in, but `n_jobs` is 1"):
+        _dask_client._wait_for_places(_Cluster([PLAIN]), [{}], 1, True)
+
+
 @pytest.mark.parametrize(("n_expected", "n_jobs"), [(1, 1), (0, None)], ids=["one is to come", "nobody knows"])
 def test_n_jobs_left_out_waits_for_processes_that_are_to_come(n_expected, n_jobs, monkeypatch):
     """Where all processes were lost just now, the pool waits until it can count them; where none is to come, not."""
