@@ -35,9 +35,8 @@ class DaskHost:
             payload: What the host is told.
             owns_process: Whether the process was started for the pool.
         """
-        if owns_process and threading.current_thread() is threading.main_thread():
-            # A Ctrl-C comes to the driver too, which decides. Not SIG_IGN, which programs that a task starts inherit.
-            signal.signal(signal.SIGINT, lambda number, frame: None)
+        if owns_process:
+            leave_interrupts()
         self._host = AsyncHost(payload)
         switch_seconds = sys.getswitchinterval()
         sys.setswitchinterval(min(SWITCH_SECONDS, switch_seconds))
@@ -58,6 +57,13 @@ class DaskHost:
         while not self._host.has_left and time.monotonic() < end:
             await asyncio.sleep(LEAVE_SECONDS / 100)
         return self._host.has_left, self._host.is_late
+
+
+def leave_interrupts() -> None:
+    """Let this process go on after a Ctrl-C, which comes to the driver too: that decides."""
+    if threading.current_thread() is threading.main_thread():
+        # Not SIG_IGN, which programs that a task starts inherit.
+        signal.signal(signal.SIGINT, lambda number, frame: None)
 
 
 def _end_of(host: AsyncHost, switch_seconds: float) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import dask
 from distributed import Client, LocalCluster
 
+from mtasklite._backends._dask_actor import leave_interrupts
 from mtasklite._backends._dask_folder import Folder
 from mtasklite._faults import GUARD_HINT, death_in_making_error, init_error
 from mtasklite._interrupts import interrupts_put_off
@@ -89,6 +90,7 @@ class LocalDask:
             if time.monotonic() > end:
                 raise _start_error(f"the cluster on this machine did not start within {START_SECONDS:g} s")
             time.sleep(LOOK_SECONDS)
+        self.client.run(leave_interrupts, on_error="ignore")  # those that come later are told by their actors
 
     def replenish(self) -> None:
         """Have processes started that are missing."""

@@ -125,6 +125,23 @@ def test_what_a_program_leaves_open_is_stopped_at_its_exit(tmp_path):
     assert _output_of(tmp_path, code) == "0\n"
 
 
+def test_interrupt_is_not_for_processes_that_have_no_worker_yet(tmp_path):
+    """A process of a cluster of our own leaves a Ctrl-C to the driver from the beginning, not from its first worker."""
+    code = """
+        from mtasklite._backends._dask_client import processes_of
+        from mtasklite._backends._dask_local import LocalDask
+        if __name__ == "__main__":
+            own = LocalDask(2, processes_of)
+            pids = own.client.run(os.getpid)
+            for pid in pids.values():
+                os.kill(pid, signal.SIGINT)
+            time.sleep(0.5)  # in which one that heeds it would end
+            print(own.client.run(os.getpid) == pids)
+            own.stop()
+    """
+    assert _output_of(tmp_path, code) == "True\n"
+
+
 def test_one_interrupt_ends_it_all(tmp_path):
     """One Ctrl-C is raised where the results are consumed, and nothing is left."""
     code = """
