@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import time
 from functools import partial
 
@@ -71,6 +72,14 @@ def _sum_in_dask(item):
 def _what_belongs_to_the_process(_):
     root = logging.getLogger()
     return type(sys.stdout).__name__, type(sys.stderr).__name__, sys.getswitchinterval(), root.level, str(root.handlers)
+
+
+def _of_all_processes(client):
+    return sorted(client.run(_what_belongs_to_the_process, None).values())  # whatever their addresses are
+
+
+def _threads_of_pools():
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("mtasklite")]
 
 
 # ---- the cluster
@@ -324,6 +333,7 @@ def test_log_records_reach_the_handlers_here(caplog, n_jobs):
 
 def test_processes_are_as_they_were_at_the_end(client):
     """What a pool changes in the Dask worker processes, such as their streams, is undone with the pool."""
-    before = client.run(_what_belongs_to_the_process, None)
+    workers.wait_until(lambda: not any(client.run(_threads_of_pools).values()))  # of an earlier test
+    before = _of_all_processes(client)
     list(_pool(_shout, n_jobs=3, forward_output=True)(range(5)))
-    workers.wait_until(lambda: client.run(_what_belongs_to_the_process, None) == before)
+    workers.wait_until(lambda: _of_all_processes(client) == before)
