@@ -33,6 +33,9 @@ from mtasklite._output import Output
 OVERDUE_SECONDS = HEARTBEAT_SECONDS + 5.0
 """An exchange that lasts longer may have been lost with its machine: another one tells whether the actor lives."""
 
+ENDING_SECONDS = 0.5
+"""One that was told to end is asked again after so long."""
+
 DYING_SECONDS = 60.0
 """For the `__exit__` of a worker object whose task raised what ends the worker."""
 
@@ -117,8 +120,12 @@ class RemoteWorker:
 
     @property
     def is_overdue(self) -> bool:
-        """Whether a host that is up has answered nothing for longer than it ever takes."""
-        return self.has_greeted and self.is_pending and time.monotonic() - self._asked_at >= OVERDUE_SECONDS
+        """Whether a host that is up has answered nothing for longer than it ever takes.
+
+        One that is to end may be gone, and its last answer lost: a Ctrl-C comes also when one was just taken.
+        """
+        limit = ENDING_SECONDS if self.is_over else OVERDUE_SECONDS
+        return self.has_greeted and self.is_pending and time.monotonic() - self._asked_at >= limit
 
     def exchange(self, *messages: Frames) -> None:
         """Say something, or nothing, and listen."""

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from functools import partial
+from queue import SimpleQueue
 from types import SimpleNamespace
 
 import numpy
@@ -558,6 +559,42 @@ def test_pool_that_is_dropped_amid_its_block_leaves_nothing(adapter):
     del pool
     gc.collect()
     wait_until(lambda: all(actor.is_gone for actor in adapter.actors))
+
+
+class _Interrupted(SimpleQueue):
+    """A queue that is interrupted once what is waited for is taken from it, as by `_thread.interrupt_main`."""
+
+    is_interrupted = False
+
+    def get(self, *args, **kwargs):
+        taken = super().get(*args, **kwargs)
+        if _Interrupted.is_interrupted:
+            _Interrupted.is_interrupted = False
+            raise KeyboardInterrupt
+        return taken
+
+
+def _dismiss_and_end(actor):
+    def end():
+        wait_until(lambda: actor.host.has_left and not actor.host._events)
+        time.sleep(0.1)  # for what it has said to be on its way
+        actor.end()
+
+    actor.host.dismiss()
+    threading.Thread(target=end).start()
+
+
+def test_answer_that_an_interrupt_has_lost_is_not_waited_for(any_adapter, monkeypatch):
+    """A Ctrl-C that comes when an answer was just taken ends the pool at once, also if its actors end in peace."""
+    monkeypatch.setattr(_cluster, "SimpleQueue", _Interrupted)
+    monkeypatch.setattr(any_adapter, "kill", _dismiss_and_end)
+    results = iter(_pool(partial(workers.nap, seconds=0.05), chunk_size=1)(range(1000)))
+    next(results)
+    _Interrupted.is_interrupted = True
+    started_at = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(results)
+    assert time.monotonic() - started_at < _cluster.GRACE_SECONDS
 
 
 # ---- what is refused
