@@ -78,7 +78,12 @@ def test_code_of_page_runs(page, start_method, tmp_path):
     process = subprocess.run(
         [sys.executable, "-W", "error" if are_warnings_errors else "default", str(script)],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"},
+        env={
+            "RAY_ADDRESS": "local",  # not what runs, or ran once, on this machine
+            **os.environ,
+            "PYTHONPATH": path,
+            "PYTHONIOENCODING": "utf-8",
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
