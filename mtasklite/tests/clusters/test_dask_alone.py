@@ -167,7 +167,7 @@ def test_nothing_runs_on_when_the_driver_is_killed(tmp_path):
         program.wait_for("working")
         program.process.kill()
         program.check_no_process_left()
-        workers.wait_until(lambda: not list(Path(program.temporary).rglob("mtasklite*")))
+        workers.wait_until(lambda: not list(Path(program.temporary).glob("mtasklite*")))  # what is below is going
         program.check_no_file_left()
 
 
