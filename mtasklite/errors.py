@@ -123,6 +123,14 @@ class DeferredExceptions(MtaskliteError):
         return f"{len(self.args)} items failed; the first of them with {first}"
 
 
+_CAUSE: Any = vars(BaseException)["__cause__"]
+
+
+def set_cause(error: BaseException, cause: Optional[BaseException]) -> None:
+    """Make an exception the cause of another, whose class may forbid that its attributes are set."""
+    _CAUSE.__set__(error, cause)
+
+
 def text_of(error: object, form: Callable[[Any], str] = str) -> str:
     """Return the text of an exception or other object, or what can be said if it has none: its own code may raise.
 
