@@ -29,6 +29,9 @@ MAIN_NAMES = frozenset({"__main__", "__mp_main__"})
 TYPE_VARIABLES = tuple(
     getattr(typing, kind) for kind in ("TypeVar", "ParamSpec", "TypeVarTuple") if hasattr(typing, kind)
 )
+MAX_KNOWN = 1000
+"""A pickler that goes on remembers so many classes and functions."""
+
 _NAMED = (type, FunctionType, *TYPE_VARIABLES)
 
 Named = Any
@@ -120,8 +123,6 @@ class ValuePickler(_ByName, pickle.Pickler):
         peer_main: Names that the peer's ``__main__`` has.
         buffer_callback: As in `pickle.Pickler`.
 
-    Attributes:
-        has_instances: Whether anything but built-in types was met, which might fail to load.
     """
 
     def __init__(self, file: io.BytesIO, peer_main: frozenset[str], buffer_callback: Any = None) -> None:
@@ -129,10 +130,9 @@ class ValuePickler(_ByName, pickle.Pickler):
         self._peer_main = peer_main
         # By id, with the object, so that the id stays its own.
         self._reductions: dict[int, tuple[Named, Any]] = {}
-        self.has_instances = False
+        self._has_functions = False  # among them, by value
 
     def reducer_override(self, obj: Any) -> Any:
-        self.has_instances = True
         if not isinstance(obj, _NAMED):
             return NotImplemented
         known = self._reductions.get(id(obj))
@@ -140,8 +140,16 @@ class ValuePickler(_ByName, pickle.Pickler):
             reduction = self._reduce_by_name(obj)
             if reduction is None:
                 reduction = _reduce_by_value(obj, self._peer_main)
+                self._has_functions = self._has_functions or isinstance(obj, FunctionType)
             known = self._reductions[id(obj)] = (obj, reduction)
         return known[1]
+
+    def forget(self) -> None:
+        """Pickle the next object as if it were the first; classes are still known, for they keep their identity."""
+        self.clear_memo()
+        if self._has_functions or len(self._reductions) > MAX_KNOWN:
+            self._has_functions = False
+            self._reductions.clear()
 
 
 def _reduce_by_value(obj: Named, peer_main: frozenset[str]) -> Any:

@@ -19,6 +19,7 @@ from mtasklite._messages import Event, ExitFailed, InitFailed, Lost, Ready, Retu
 from mtasklite._reader import Reader
 from mtasklite._rules import Rules
 from mtasklite._window import UNLIMITED
+from mtasklite._wire import secure
 from mtasklite.constants import ExceptionBehaviour
 from mtasklite.errors import PoolClosedError, RemoteTraceback, WorkerInitError, text_of
 
@@ -32,8 +33,8 @@ and one piece."""
 TAKE_BACK_SECONDS = 0.010
 """When nothing was heard for so long and some workers have nothing, others are asked for what they have not begun."""
 
-START_SECONDS = 0.5
-"""While workers start, whoever wants to know how many are up is told so at least this often."""
+TELL_SECONDS = 0.5
+"""While workers start, or the consumer waits, whoever wants to know about it is told so at least this often."""
 
 PIECE = 256
 MAX_PORTION = 1 << 15
@@ -52,6 +53,8 @@ class Iteration(Interruptible):
 
     Attributes:
         on_start: Is told now and then how many workers are up, until all are.
+        on_waiting: Is told now and then, while the consumer waits, how many outcomes wait for an earlier one.
+        on_finished: Is told how many items have their outcome, handed out or not, whenever that changes.
     """
 
     def __init__(
@@ -71,6 +74,8 @@ class Iteration(Interruptible):
         self._n_errors = 0  # once the engine is gone
         self._unreported: list[Event] = []
         self.on_start: Optional[Callable[[int], None]] = None
+        self.on_waiting: Optional[Callable[[int], None]] = None
+        self.on_finished: Optional[Callable[[int], None]] = None
         self._ledger = crew.ledger
 
     @property
@@ -106,7 +111,8 @@ class Iteration(Interruptible):
                 elif engine.is_over:
                     break
                 elif not has_supplied and engine.may_read_ahead and not self._reader.is_instant:
-                    self._read(engine, 1)  # rather than wait: what is ready waits no longer than for this
+                    # Rather than wait: what is ready waits no longer than for this.
+                    self._read(engine, 1, is_all_sent=False)
                 elif not has_supplied:
                     self._exchange(engine, wait=True)
             error = engine.final_error()
@@ -146,9 +152,7 @@ class Iteration(Interruptible):
         for slot in self._slots:
             slot.pace.scale = self._backend.batch_scale
         self._engine = Engine(rules, self._slots, self._crew.next_number)
-        self._reader = Reader(self._iterable)
-        if not rules.is_bounded:
-            self._read(self._engine, UNLIMITED)
+        self._reader = Reader(self._iterable, self._backend.freeze)
         return self._engine
 
     def _end(self, is_abrupt: bool, is_exiting: Callable[[], bool] = sys.is_finalizing) -> list[Event]:
@@ -182,7 +186,7 @@ class Iteration(Interruptible):
             if want is None or (want.must_read and not may_read):
                 return has_supplied
             if want.must_read:
-                self._read(engine, want.n_items)
+                self._read(engine, want.n_to_read, is_all_sent=want.n_to_read == want.n_items)
                 self._check_running()  # the input may have closed the pool
             batch = engine.cut(want)
             if batch is not None:
@@ -198,10 +202,12 @@ class Iteration(Interruptible):
         if self._crew.backend is not self._backend:
             raise PoolClosedError("the pool was closed while this iterator was not at its end")
 
-    def _read(self, engine: Engine, n_items: int) -> None:
+    def _read(self, engine: Engine, n_items: int, is_all_sent: bool) -> None:
         if not self._reader.is_instant:
             self._ledger.course.enter(INPUT, time.monotonic())
         items, has_ended = self._reader.read(n_items)
+        if not is_all_sent:
+            secure(items)  # before anybody can use their memory again
         self._ledger.course.enter(OVERHEAD, time.monotonic())
         engine.feed(items)
         if has_ended:
@@ -221,17 +227,23 @@ class Iteration(Interruptible):
             seconds = seconds_left if wait else 0.0
         if wait and engine.may_take_back:
             seconds = TAKE_BACK_SECONDS if seconds is None else min(seconds, TAKE_BACK_SECONDS)
-        if wait and self.on_start is not None:
-            seconds = START_SECONDS if seconds is None else min(seconds, START_SECONDS)
+        if wait and (self.on_start is not None or self.on_waiting is not None):
+            seconds = TELL_SECONDS if seconds is None else min(seconds, TELL_SECONDS)
         if wait:
             self._ledger.course.enter(engine.what_idle_workers_wait_for, time.monotonic())
         events = backend.poll(seconds)
         for event in events:
             self._note(engine, event)
+        for index in engine.take_resumable():
+            backend.resume(index)
         if wait:
             self._ledger.course.enter(OVERHEAD, time.monotonic())
         if wait and self.on_start is not None:
             self._tell_who_is_up(self.on_start)
+        if wait and self.on_waiting is not None:
+            self.on_waiting(engine.n_waiting)
+        if self.on_finished is not None and events:
+            self.on_finished(engine.n_finished)
         if wait and not events:
             for index in engine.take_back():
                 backend.take_back(index)

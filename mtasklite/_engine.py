@@ -6,6 +6,7 @@ came of it:
 
     next_want  ──> read items, feed them, cut a batch, send it, on_sent
     take_back  ──> ask workers for what they have not begun
+    take_resumable ──> let workers go on that wait until the consumer has caught up
     take       ──> hand values to the consumer
     on_ready, on_run, on_returned, on_init_failed, on_lost  <── what the backend reports
 
@@ -29,7 +30,7 @@ from mtasklite._rules import MAX_DEATHS_OVER_AN_ITEM, MAX_IDLE_DEATHS, Rules, Wa
 from mtasklite._slots import Sent, Slot
 from mtasklite._window import MAX_BATCH_BYTES, UNLIMITED, Window
 from mtasklite.constants import ExceptionBehaviour
-from mtasklite.errors import DeferredExceptions, WorkerInitError
+from mtasklite.errors import DeferredExceptions, WorkerInitError, set_cause
 
 
 class Engine:
@@ -59,7 +60,9 @@ class Engine:
         self.failures = Failures()
         self._queue = Queue()
         self._outlet: Outlet = AsTheyCome() if rules.is_unordered else InOrder(first)
-        self._window = Window(rules.window, rules.is_bounded)
+        self._window = Window(rules.window, rules.is_bounded, rules.max_waiting)
+        # Workers that are not told to go on yet; some may have been paused at the end of the last iteration.
+        self._paused: dict[int, None] = dict.fromkeys(range(len(slots)))
         if not self._slots.n_live:
             self._failure = WorkerInitError("no worker of this pool is left: none could be made")
 
@@ -70,13 +73,14 @@ class Engine:
         must_read = not self._queue.n_items
         if self._failure is not None or (must_read and self._input_ended):
             return None
-        room = UNLIMITED
-        if must_read:
-            room = self._window.room(self._slots.n_live, self._slots.items_ahead)
+        room = self._room(self._slots.items_ahead) if must_read else UNLIMITED
         slot = self._slots.next_hungry if room > 0 else None
         if slot is None or (slot.batches and self._suspects):
             return None  # an item that was suspected is alone with its worker
-        return Want(slot.index, min(room, self._batch_size(slot, must_read)), must_read)
+        n_items = min(room, self._batch_size(slot, must_read))
+        if must_read:
+            return Want(slot.index, n_items, UNLIMITED if self._window.has_no_end else n_items)
+        return Want(slot.index, n_items, 0)
 
     @property
     def may_read_ahead(self) -> bool:
@@ -85,13 +89,13 @@ class Engine:
         Not where items may be late, for nobody looks after the workers amid a read; and not while another waits here,
         on whose result the input may depend.
         """
-        n_live, window = self._slots.n_live, self._window
+        n_live = self._slots.n_live
         if self._input_ended or self._failure is not None or self._rules.task_timeout is not None:
             return False
         are_slow = n_live > 1 and self._slots.items_ahead <= n_live
-        return are_slow and not self._queue.n_items and window.n_held > 0 and window.room(n_live, 0) > 0
+        return are_slow and not self._queue.n_items and self._window.n_held > 0 and self._room(0) > 0
 
-    def feed(self, items: list[Any]) -> None:
+    def feed(self, items: Sequence[Any]) -> None:
         """Take in items that were read."""
         self._queue.feed(self._read_up_to, items)
         self._read_up_to += len(items)
@@ -128,7 +132,7 @@ class Engine:
     def take(self, most: int = UNLIMITED) -> list[Any]:
         """Hand out at most so many outcomes."""
         values = self._outlet.take(most)
-        self._window.on_handed_out(len(values))
+        self._window.on_handed_out(len(values), self._outlet.bytes_taken)
         return values
 
     @property
@@ -148,7 +152,36 @@ class Engine:
             return OVERHEAD
         if self._input_ended:
             return END
-        return OVERHEAD if self._window.room(self._slots.n_live, self._slots.items_ahead) > 0 else WINDOW
+        return OVERHEAD if self._room(self._slots.items_ahead) > 0 else WINDOW
+
+    @property
+    def n_waiting(self) -> int:
+        """Outcomes that are finished and wait for that of an earlier item."""
+        return 0 if self._outlet.has_some else self._window.n_waiting
+
+    @property
+    def n_finished(self) -> int:
+        """Items of this iteration that have their outcome, handed out or not."""
+        return self._read_up_to - self._base - self._window.n_held + self._window.n_waiting
+
+    def take_resumable(self) -> list[int]:
+        """Return the workers that may send more outcomes, each once for what it has sent.
+
+        A worker that has sent much waits until it is told so. While what waits here is large, only the worker that has
+        the item which the consumer waits for goes on; all do if that item is with none of them.
+        """
+        if not self._paused:
+            return []
+        going_on = list(self._paused)
+        if self._window.is_heavy and self._failure is None:
+            if self._outlet.has_some:
+                return []
+            head = self._outlet.head
+            holders = [slot.index for slot in self._slots if head is not None and slot.holds(head)]
+            going_on = [index for index in going_on if not holders or index in holders]
+        for index in going_on:
+            del self._paused[index]
+        return going_on
 
     @property
     def next_sequence_number(self) -> int:
@@ -169,8 +202,8 @@ class Engine:
         if self._deferred:
             deferred = DeferredExceptions(*(self._deferred[number] for number in sorted(self._deferred)))
         if self._input_error is not None and deferred is not None and self._input_error.__cause__ is None:
-            self._input_error.__cause__ = deferred
-        return self._input_error or deferred
+            set_cause(self._input_error, deferred)
+        return deferred if self._input_error is None else self._input_error
 
     # ---- what happened
 
@@ -195,6 +228,8 @@ class Engine:
 
     def on_run(self, run: Run) -> None:
         """Take in outcomes from a worker."""
+        if run.n_bytes:
+            self._paused[run.slot] = None
         if run.first < self._base:
             return  # of an iteration that was given up
         slot = self._slots[run.slot]
@@ -208,15 +243,19 @@ class Engine:
         self._note_if_answered(slot, sent)
         self._slots.place(slot)
         self._window.on_received(len(run.values), run.n_bytes)
+        if not failures:
+            self._settle(run.first, run.values, run.n_bytes)
+            return
+        bytes_each = run.n_bytes // len(run.values)
         start = 0
         for offset in sorted(failures):
-            self._settle(run.first + start, run.values[start:offset])
+            self._settle(run.first + start, run.values[start:offset], bytes_each * (offset - start))
             number, error = run.first + offset, failures[offset]
             if isinstance(error, FoundLate):
                 error = found_late_error(run.slot, number - self._base, self._rules.task_timeout)
             self._fail(slot, number, items[offset], error)
             start = offset + 1
-        self._settle(run.first + start, run.values[start:] if start else run.values)
+        self._settle(run.first + start, run.values[start:], bytes_each * (len(run.values) - start))
 
     def on_init_failed(self, event: InitFailed) -> None:
         """Take in that a worker could not be made: its slot stays empty."""
@@ -224,7 +263,7 @@ class Engine:
         self._slots.give_up(slot)
         if self._slots.n_live and self._rules.behaviour is not ExceptionBehaviour.IMMEDIATE:
             return
-        self._failure = self._failure or init_error(slot.index, event.error, is_any_left=self._slots.n_live > 0)
+        self._end_with(init_error(slot.index, event.error, is_any_left=self._slots.n_live > 0))
 
     def on_lost(self, event: Lost) -> Optional[InitFailed]:
         """Take in that a worker is gone: what may have run fails, what had surely not started is queued again.
@@ -310,10 +349,19 @@ class Engine:
             slot.end_batch(sent)
             self._window.on_batch_left(sent.receipt.n_bytes)
 
-    def _settle(self, first: int, values: list[Any]) -> None:
+    def _settle(self, first: int, values: list[Any], n_bytes: int = 0) -> None:
         """Take in final outcomes, unless a failure has ended the iteration."""
         if self._failure is None:
-            self._outlet.put(first, values)
+            self._window.on_finished(len(values), n_bytes)
+            self._outlet.put(first, values, n_bytes)
+
+    def _end_with(self, failure: BaseException) -> None:
+        """End the iteration with this, unless it has ended with another."""
+        if self._failure is None:  # not `or`: an exception may be falsy
+            self._failure = failure
+
+    def _room(self, items_ahead: int) -> int:
+        return self._window.room(self._slots.n_live, items_ahead, not self._outlet.has_some)
 
     def _isolate(self, batches: list[Batch]) -> tuple[list[tuple[int, Any]], list[Batch]]:
         """Divide what a worker died over before it started any of it: an item may kill by being unpickled.
@@ -342,7 +390,7 @@ class Engine:
         slot.tally.n_items += 1
         slot.tally.n_errors += 1
         if self._rules.behaviour is ExceptionBehaviour.IMMEDIATE:
-            self._failure = self._failure or error
+            self._end_with(error)
             return
         if self._rules.behaviour is ExceptionBehaviour.DEFERRED:
             self._deferred[number] = error

@@ -6,7 +6,7 @@ result of an iteration that was given up can therefore never be taken for one of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple, Optional, Union
@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     """
 
     first: int
-    items: list[Any]
+    items: Sequence[Any]
 
 
 class Receipt(NamedTuple):

@@ -1,4 +1,4 @@
-"""What stands behind a progress bar: errors, and workers that are still being made."""
+"""What stands behind a progress bar: errors, workers that are still being made, results that wait for a slow item."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any, Callable
 QUIET_SECONDS = 0.4
 """Workers that are up so soon start without a word."""
 
+WAITING_SECONDS = 1.0
+"""Results that wait for an earlier one are mentioned when they have waited for so long."""
+
 
 class Postfix:
     """What stands behind the bar; the user's own stays before it.
@@ -16,12 +19,17 @@ class Postfix:
     Args:
         n_workers: Number of workers.
         own: What the user passed as `postfix`.
+
+    Attributes:
+        is_waiting: Whether results wait for an earlier one.
     """
 
     def __init__(self, n_workers: int, own: Any) -> None:
         self._n_workers = n_workers
         self._parts: dict[str, Any] = dict(own) if isinstance(own, Mapping) else {}
         self._starts_at = time.monotonic() + QUIET_SECONDS
+        self._waits_from = 0.0
+        self.is_waiting = False
         self.bar: Callable[[], Any] = lambda: None
 
     def show(self, **parts: Any) -> None:
@@ -38,6 +46,22 @@ class Postfix:
         if now == before or (before is None and time.monotonic() < self._starts_at):
             return
         self.show(workers=now)
+        self._refresh()
+
+    def on_waiting(self, n_waiting: int) -> None:
+        """Show how many results wait for an earlier one, if they have waited for long; 0: none does any more."""
+        if not n_waiting:
+            self.is_waiting = False
+            if self._parts.get("waiting") is not None:
+                self.show(waiting=None)
+        elif not self.is_waiting:
+            self.is_waiting = True
+            self._waits_from = time.monotonic()
+        elif time.monotonic() - self._waits_from >= WAITING_SECONDS and n_waiting != self._parts.get("waiting"):
+            self.show(waiting=n_waiting)
+            self._refresh()
+
+    def _refresh(self) -> None:
         bar = self.bar()
         if hasattr(bar, "refresh"):
             bar.refresh()

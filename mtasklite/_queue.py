@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Optional
 
 from mtasklite._batching import MAX_BATCH_ITEMS
@@ -20,8 +21,12 @@ class Queue:
         self._batches: deque[Batch] = deque()
         self.n_items = 0
 
-    def feed(self, first: int, items: list[Any]) -> None:
+    def feed(self, first: int, items: Sequence[Any]) -> None:
         """Add items that were read, the first with this sequence number."""
+        if 0 < len(items) <= MAX_BATCH_ITEMS:
+            self._batches.append(Batch(first, items))
+            self.n_items += len(items)
+            return
         for start in range(0, len(items), MAX_BATCH_ITEMS):  # pieces, for a cut copies the rest of one
             self._batches.append(Batch(first + start, items[start : start + MAX_BATCH_ITEMS]))
         self.n_items += len(items)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from mtasklite._window import UNLIMITED
+from mtasklite._window import MAX_WAITING_ITEMS, UNLIMITED
 from mtasklite.constants import ExceptionBehaviour
 
 MAX_DEATHS_OVER_AN_ITEM = 2
@@ -25,6 +25,7 @@ class Rules:
         behaviour: What becomes of failures.
         window: Items that may be held; ``None``: by time.
         is_bounded: Whether the window counts at all.
+        max_waiting: Finished outcomes that may wait for an earlier one; ``None``: any number, for they are kept anyway.
         retries: How often a failed item is tried again.
         task_timeout: Seconds one item may run.
         max_ahead_bytes: Pickled bytes that may be queued behind what a worker is at.
@@ -36,6 +37,7 @@ class Rules:
     behaviour: ExceptionBehaviour = ExceptionBehaviour.IMMEDIATE
     window: Optional[int] = None
     is_bounded: bool = True
+    max_waiting: Optional[int] = MAX_WAITING_ITEMS
     retries: int = 0
     task_timeout: Optional[float] = None
     max_ahead_bytes: int = 1 << 16
@@ -50,9 +52,14 @@ class Want:
     Attributes:
         slot: The worker.
         n_items: Items that the batch should take at most.
-        must_read: Whether they must be read from the input first; else they are queued already.
+        n_to_read: Items that must be read from the input first, at most so many; 0: there are some in the queue.
     """
 
     slot: int
     n_items: int
-    must_read: bool
+    n_to_read: int
+
+    @property
+    def must_read(self) -> bool:
+        """Whether the input must be read first."""
+        return self.n_to_read > 0

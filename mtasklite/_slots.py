@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -38,11 +39,11 @@ class Sent:
         """Whether this item is among those without an outcome."""
         return self.next_number <= number < self.end_number
 
-    def items(self, start: int, end: int) -> list[Any]:
+    def items(self, start: int, end: int) -> Sequence[Any]:
         """Return the items with these sequence numbers, the last excluded."""
         return self.batch.items[start - self.batch.first : end - self.batch.first]
 
-    def receive(self, run: Run) -> tuple[list[Any], dict[int, Exception]]:
+    def receive(self, run: Run) -> tuple[Sequence[Any], dict[int, Exception]]:
         """Take in a run, and return its items and all its failures, by offset.
 
         Those that the receipt foretold are among the failures.

@@ -8,9 +8,10 @@ from typing import Any
 
 from mtasklite._messages import NOWHERE
 
-BOARD_FIELDS = 3
-"""Numbers that a worker has on the status board: what it is at, since when, and whether it must begin nothing more."""
-AT, SINCE, IS_HELD = 0, 1, 2
+BOARD_FIELDS = 4
+"""Numbers that a worker has on the status board: what it is at, since when, whether it must begin nothing more, and how
+many bytes of what it has sent its parent has room for."""
+AT, SINCE, IS_HELD, TAKEN = 0, 1, 2, 3
 
 HOLD_SECONDS = 0.001
 """A worker that is between two items sees within this time that it is held."""
@@ -18,7 +19,7 @@ HOLD_SECONDS = 0.001
 
 def new_board() -> list[Any]:
     """Return numbers for a worker that shares this process's memory."""
-    return [NOWHERE, -1.0, 0]
+    return [NOWHERE, -1.0, 0, 0.0]
 
 
 def hold(board: MutableSequence[Any], number: int) -> bool:

@@ -20,6 +20,7 @@ from mtasklite._insight import make_report
 from mtasklite._making import make_adapter, make_backend
 from mtasklite._output import Output
 from mtasklite._rules import Rules
+from mtasklite._window import MAX_WAITING_IN_THREADS, MAX_WAITING_ITEMS
 from mtasklite.constants import ArgumentPassing, ExceptionBehaviour
 from mtasklite.errors import PoolClosedError, brief
 from mtasklite.report import Report
@@ -52,7 +53,9 @@ class Pool(Generic[R]):
             Also accepted as `exception_behaviour`.
         bounded: True: the input is read a little ahead of the consumer; False: all of it at once.
         chunk_size: With `chunk_prefill_ratio`: at most ``chunk_size * chunk_prefill_ratio`` items are read and not
-            yet handed out. ``None``: about 20 ms of work for each worker, at least 2 items each.
+            yet handed out. ``None``: what is read and not finished is about 20 ms of work for each worker, at least 2
+            items each; and while you wait for a slow item, up to 64 MiB of results and 100,000 items (threads: 10,000)
+            may wait behind it.
         chunk_prefill_ratio: See `chunk_size`; 2 if left out.
         is_unordered: Results as they finish; else in input order.
         use_threads: Threads instead of processes.
@@ -207,13 +210,15 @@ class Pool(Generic[R]):
         self._check_open()
         self._crew.check_free()
 
-    def _iterate(self, input_iterable: Iterable[Any]) -> Iteration:
+    def _iterate(self, input_iterable: Iterable[Any], keeps_all: bool) -> Iteration:
         settings = self._settings
+        most = MAX_WAITING_IN_THREADS if settings.backend in ("inline", "threads") else MAX_WAITING_ITEMS
         rules = Rules(
             is_unordered=settings.is_unordered,
             behaviour=settings.behaviour,
             window=settings.window,
             is_bounded=settings.is_bounded,
+            max_waiting=None if keeps_all else most,
             retries=settings.retries,
             task_timeout=settings.task_timeout,
         )
@@ -226,11 +231,16 @@ class ResultIterator(Generic[R]):
     Attributes:
         parent_obj: The pool.
         on_start: Is told now and then how many workers are up, until all are; to be set before the first result.
+        on_waiting: Is told now and then, while the consumer waits, how many results wait for an earlier one.
+        on_finished: Is told how many items have their outcome, handed out or not. Whoever sets this keeps all results,
+            so any number of them may wait for an earlier one.
     """
 
     def __init__(self, pool: Pool[R], input_iterable: Iterable[Any]) -> None:
         self.parent_obj = pool
         self.on_start: Optional[Callable[[int], None]] = None
+        self.on_waiting: Optional[Callable[[int], None]] = None
+        self.on_finished: Optional[Callable[[int], None]] = None
         self._input = input_iterable
         self._iteration: Optional[Iteration] = None
         self._results: Optional[Generator[R, None, None]] = None
@@ -285,8 +295,10 @@ class ResultIterator(Generic[R]):
         self.check_open()
         if self._results is None:
             self.parent_obj._check_free()
-            self._iteration = self.parent_obj._iterate(self._input)
+            self._iteration = self.parent_obj._iterate(self._input, keeps_all=self.on_finished is not None)
             self._iteration.on_start = self.on_start
+            self._iteration.on_waiting = self.on_waiting
+            self._iteration.on_finished = self.on_finished
             self._results = self._iteration.results()
             self._iteration.belong_to(self._results)
         return self._results

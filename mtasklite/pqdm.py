@@ -75,6 +75,11 @@ class ProgressIterator(Generic[R]):
             self._bar.belong_to(self._results)
         return self._results
 
+    def collect(self) -> list[R]:
+        """Return all results as a list."""
+        __tracebackhide__ = True
+        return _collect(self._bar)
+
     def __repr__(self) -> str:
         return f"<pqdm: {self.pool_obj!r}>"
 
@@ -114,16 +119,17 @@ class _Bar(Interruptible, Generic[R]):
     def __init__(self, pool_obj: ResultIterator[R], tqdm_class: Any, tqdm_kwargs: dict[str, Any]) -> None:
         self.pool_obj = pool_obj
         self._make = partial(tqdm_class, **tqdm_kwargs)
-        self._own_postfix = tqdm_kwargs.get("postfix")
+        self.postfix = Postfix(pool_obj.parent_obj.num_workers, tqdm_kwargs.get("postfix"))
         self._tqdm_obj: Any = None
 
     @property
     def tqdm_obj(self) -> Any:
         if self._tqdm_obj is None:
-            postfix = Postfix(self.pool_obj.parent_obj.num_workers, self._own_postfix)
+            postfix = self.postfix
             self._tqdm_obj = self._make(_tell_of_errors(self.pool_obj, postfix))
             postfix.bar = ref(self._tqdm_obj)
             self.pool_obj.on_start = postfix.on_start
+            self.pool_obj.on_waiting = postfix.on_waiting
             if self.pool_obj.parent_obj._output is not None:
                 self.pool_obj.parent_obj._output.stay_above(self._tqdm_obj)
         return self._tqdm_obj
@@ -144,6 +150,34 @@ def _iterate(bar: _Bar[R]) -> Generator[R, None, None]:
             bar.close()
 
 
+def _collect(bar: _Bar[R]) -> list[R]:
+    """Return all results at once, while the bar counts what is finished, in whatever order that comes."""
+    __tracebackhide__ = True
+    pool_obj = bar.pool_obj
+    try:
+        pool_obj.start()
+        tqdm_obj = bar.tqdm_obj
+        if not hasattr(tqdm_obj, "update"):  # a class that is no more than an iterator
+            return list(tqdm_obj)
+        n_shown, errors_shown = 0, 0
+
+        def show(n_finished: int) -> None:
+            nonlocal n_shown, errors_shown
+            if pool_obj.n_errors != errors_shown:
+                errors_shown = pool_obj.n_errors
+                bar.postfix.show(errors=errors_shown)
+            tqdm_obj.update(n_finished - n_shown)
+            n_shown = n_finished
+
+        pool_obj.on_waiting, pool_obj.on_finished = None, show
+        results = list(pool_obj)
+        bar.postfix.on_start(pool_obj.parent_obj.num_workers)  # it may have ended before all were up
+        return results
+    finally:
+        with bar.interrupted_later():
+            bar.close()
+
+
 def _tell_of_errors(pool_obj: ResultIterator[R], postfix: Postfix) -> Iterator[R]:
     """Yield the results, and show on the bar how many of the items have failed."""
     __tracebackhide__ = True
@@ -152,6 +186,8 @@ def _tell_of_errors(pool_obj: ResultIterator[R], postfix: Postfix) -> Iterator[R
         if pool_obj.n_errors != shown:
             shown = pool_obj.n_errors
             postfix.show(errors=shown)
+        if postfix.is_waiting:
+            postfix.on_waiting(0)
         yield value
     postfix.on_start(pool_obj.parent_obj.num_workers)  # it may have ended before all were up
 
@@ -268,7 +304,7 @@ def make_pqdm(use_threads: bool, backend: Optional[str] = None) -> Pqdm:
         tqdm_kwargs.setdefault("total", _length_of(input_iterable))
         results = pool(input_iterable)
         progress = ProgressIterator(results, tqdm_class, tqdm_kwargs)
-        return progress if is_lazy else list(progress)
+        return progress if is_lazy else progress.collect()
 
     # Help, the reference and pickle find it where it is imported from.
     pqdm.__module__ = f"mtasklite.{door}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from mtasklite._backends._journal import JOURNAL_BYTES, clear_journal
 from mtasklite._messages import NOWHERE
-from mtasklite._status import BOARD_FIELDS
+from mtasklite._status import AT, BOARD_FIELDS, IS_HELD, SINCE, TAKEN
 
 FLOAT_SIZE = 8
 
@@ -47,7 +47,7 @@ class Board:
     def clear(self, slot: int) -> None:
         """Make all as it is before a worker has begun."""
         numbers = self.of(slot)
-        numbers[0], numbers[1], numbers[2] = NOWHERE, -1.0, 0.0
+        numbers[AT], numbers[SINCE], numbers[IS_HELD], numbers[TAKEN] = NOWHERE, -1.0, 0.0, 0.0
         clear_journal(self.journal_of(slot))
 
     def close(self) -> None:

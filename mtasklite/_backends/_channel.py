@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Optional, Protocol
 
 from mtasklite._backends._sockets import make_socket_channel
-from mtasklite._wire import MIN_BUFFER_BYTES, Arrived, Message, Parts
+from mtasklite._wire import MIN_BUFFER_BYTES, Arrived, Joined, Memory, Message, Parts
 
 HAS_SOCKETS = os.name == "posix"
 
@@ -36,8 +36,12 @@ class ParentEnd(Protocol):
     def fault(self) -> str:
         """What the worker's fault handler wrote."""
 
-    def send(self, message: Message) -> None:
-        """Send a message, or as much of it as can be sent now; to a worker that is gone it is not sent."""
+    def send(self, message: Message) -> Optional[Memory]:
+        """Send a message, or as much of it as can be sent now; to a worker that is gone it is not sent.
+
+        Returns:
+            Where it stays, if it does.
+        """
 
     def push(self) -> bool:
         """Send what could not be sent before; return whether all is sent."""
@@ -106,9 +110,11 @@ class PipeParentEnd:
     def __init__(self, connection: Any) -> None:
         self.waitable = connection
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Optional[Memory]:
+        whole = _whole(message)
         with suppress(OSError):  # if it is dead, its death handle will say so
-            self.waitable.send_bytes(_whole(message))
+            self.waitable.send_bytes(whole)
+        return Joined(whole) if isinstance(message, Parts) else None
 
     def push(self) -> bool:
         return True

@@ -19,12 +19,11 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Optional
 
-from mtasklite import _wire
 from mtasklite._backends import _tags as tags
 from mtasklite._backends._adapter import Adapter, Death, Frames, Then
 from mtasklite._backends._cluster_ending import EngineThreads, end_all, on_dropped
 from mtasklite._backends._cluster_starting import Starting
-from mtasklite._backends._cluster_wire import MAX_MESSAGE_BYTES, to_frames
+from mtasklite._backends._cluster_wire import MAX_MESSAGE_BYTES, SecuringCodec, to_frames
 from mtasklite._backends._cluster_worker import Arrival, RemoteWorker
 from mtasklite._batching import BATCH_SECONDS
 from mtasklite._byvalue import names_in_main
@@ -32,7 +31,7 @@ from mtasklite._interrupts import interrupts_put_off
 from mtasklite._messages import Batch, Event, ExitFailed, InitFailed, Receipt
 from mtasklite._output import Output
 from mtasklite._stdio import current_levels
-from mtasklite._window import MAX_BATCH_BYTES
+from mtasklite._window import MAX_BATCH_BYTES, MAX_WINDOW_BYTES
 from mtasklite._worker import FLUSH_SECONDS
 from mtasklite.constants import ArgumentPassing
 from mtasklite.errors import PoolClosedError
@@ -122,6 +121,8 @@ class ClusterBackend:
         self._living: set[RemoteWorker] = set()  # all whose actors are not known to be gone
         self._heard: list[Event] = []  # amid something else, for the next `poll`
         self._peaks: dict[int, int] = {}
+        self._codec = SecuringCodec()  # the actors' `__main__` is not ours: what is defined there goes by value
+        self._max_bytes_ahead = MAX_WINDOW_BYTES // 2 // len(workers)
         self._calls = Calls(adapter)
         self._starting = Starting(adapter)
         self._owner = os.getpid()
@@ -147,7 +148,9 @@ class ClusterBackend:
             return True
         with interrupts_put_off():
             actor = self._adapter.start_actor(slot, payload)
-            worker = RemoteWorker(slot, actor, self._calls, self._arrivals, self._output)
+            worker = RemoteWorker(
+                slot, actor, self._calls, self._arrivals, self._output, self._codec, self._max_bytes_ahead
+            )
             self._by_slot[slot] = worker
             self._living.add(worker)
             self._starting.add(worker)
@@ -159,9 +162,20 @@ class ClusterBackend:
         levels = None if self._output is None else tuple(current_levels())
         name = f"mtasklite-worker-{slot}"
         flush_seconds = self.batch_scale * FLUSH_SECONDS
-        head = (name, self._argument_type.value, self._task_timeout, flush_seconds, names_in_main(), levels)
-        message, failures = _wire.Codec().pack(tags.START, head, [self._workers[slot]])
+        head = (
+            name,
+            self._argument_type.value,
+            self._task_timeout,
+            flush_seconds,
+            names_in_main(),
+            levels,
+            self._max_bytes_ahead,
+        )
+        message, failures = self._codec.pack(tags.START, head, [self._workers[slot]])
         return to_frames(message), failures.get(0)
+
+    def freeze(self, value: Any) -> Any:
+        return self._codec.freeze(value)
 
     def send(self, slot: int, batch: Batch) -> Receipt:
         return Receipt(*self._by_slot[slot].send(batch.first, batch.items))
@@ -169,6 +183,11 @@ class ClusterBackend:
     def cancel(self, slot: int) -> None:
         if os.getpid() == self._owner:
             self._by_slot[slot].order(tags.CANCEL)
+
+    def resume(self, slot: int) -> None:
+        worker = self._by_slot.get(slot)
+        if worker is not None:
+            worker.resume()
 
     def take_back(self, slot: int) -> None:
         self._by_slot[slot].order(tags.TAKE_BACK)

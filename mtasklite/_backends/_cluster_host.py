@@ -25,7 +25,7 @@ from mtasklite._backends import _cluster_wire
 from mtasklite._backends import _tags as tags
 from mtasklite._backends._adapter import Answer, Frames
 from mtasklite._backends._cluster_output import ThreadPrinting
-from mtasklite._backends._cluster_wire import HEARTBEAT_SECONDS, joined, pack, size_of, to_frames
+from mtasklite._backends._cluster_wire import HEARTBEAT_SECONDS, SecuringCodec, joined, pack, size_of, to_frames
 from mtasklite._backends._life import IMPORT_SECONDS, Life
 from mtasklite._messages import NOWHERE, UNPACKING
 from mtasklite._status import AT, IS_HELD, SINCE, hold, new_board, note_start
@@ -78,6 +78,7 @@ class Host(Life):
         self._told = (NOWHERE, 0.0)  # what it was last said to be at, and since when
         self.has_left = True  # nothing runs yet
         self._is_dismissed = False
+        self._taken = 0  # bytes that the driver has room for
         self._stirred = threading.Event()
 
     # ---- the exchange
@@ -157,6 +158,8 @@ class Host(Life):
             self._inbox.cancel()
         elif tag == tags.STOP:
             self._inbox.stop()
+        elif tag == tags.RESUME:
+            self._taken = _wire.unpack(message)[0]
         elif tag == tags.HOLD:
             self._hold(_wire.unpack(message)[0])
         elif tag == tags.START and not self._is_dismissed:
@@ -186,6 +189,9 @@ class Host(Life):
         self._stirred.set()
 
     # ---- what is said
+
+    def _bytes_taken(self) -> float:
+        return self._taken
 
     def _send(self, message: _wire.Message) -> None:
         self._put(to_frames(message))
@@ -243,8 +249,8 @@ class Host(Life):
         note_start(self._board, UNPACKING, IMPORT_SECONDS)
         payload, self._payload = self._payload or [], None
         head, (worker,), failures = _wire.unpack(joined(payload))
-        name, argument_type, self._task_timeout, self._flush_seconds, names, levels = head
-        self._codec = _wire.Codec(names)
+        name, argument_type, self._task_timeout, self._flush_seconds, names, levels, self._max_bytes_ahead = head
+        self._codec = SecuringCodec(names)
         if levels is not None:
             self._take_over_output(Levels(*levels), name)
         if failures:

@@ -24,6 +24,15 @@ LARGE_BYTES = 64 << 10
 """Frames of fewer bytes are copied into the engine's own pickle: that costs less than to keep them apart."""
 
 
+class SecuringCodec(_wire.Codec):
+    """A codec for messages that lie here for a while, or that the engine pickles later."""
+
+    def freeze(self, value: Any) -> Any:
+        frozen = super().freeze(value)
+        _wire.secure([frozen])
+        return frozen
+
+
 def to_frames(message: _wire.Message) -> Frames:
     """Return a message as an engine carries it; its buffers are not copied."""
     parts = [message] if isinstance(message, bytes) else message.parts
@@ -55,4 +64,4 @@ def size_of(frames: Frames) -> int:
 
 def pack(codec: _wire.Codec, tag: bytes, head: Any = None, values: Optional[list[Any]] = None) -> Frames:
     """Pack a message whose values can surely be pickled, or that has none."""
-    return to_frames(codec.pack(tag, head, values or [])[0])
+    return to_frames(codec.pack_frozen(tag, head, values or []))

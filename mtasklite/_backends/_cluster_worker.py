@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping, Sequence
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Callable, NamedTuple, Optional
@@ -70,6 +71,8 @@ class RemoteWorker:
         call: Starts an exchange.
         arrivals: Where the ends of exchanges are put, from any thread.
         output: Shows what it prints; ``None``: it is not asked for that.
+        codec: Packs for all workers of the pool.
+        max_bytes_ahead: It pauses when more of what it has sent waits for room here.
 
     Attributes:
         is_leaving: Whether its end is expected, and its outcomes do not matter.
@@ -83,14 +86,24 @@ class RemoteWorker:
     """
 
     def __init__(
-        self, slot: int, actor: Any, call: Callable[..., None], arrivals: SimpleQueue[Arrival], output: Optional[Output]
+        self,
+        slot: int,
+        actor: Any,
+        call: Callable[..., None],
+        arrivals: SimpleQueue[Arrival],
+        output: Optional[Output],
+        codec: _wire.Codec,
+        max_bytes_ahead: int,
     ) -> None:
         self.slot = slot
         self.actor = actor
         self._call = call
         self._arrivals = arrivals
         self._output = output
-        self._codec = _wire.Codec()  # its `__main__` is not ours: what is defined there goes by value
+        self._codec = codec
+        self._max_bytes_ahead = max_bytes_ahead
+        self._bytes_received = 0  # of outcomes
+        self._bytes_resumed = 0  # of these, for which it was told that there is room
         self._n_begun = 0
         self._n_ended = 0
         self._early: dict[int, Arrival] = {}  # that overtook others
@@ -140,14 +153,20 @@ class RemoteWorker:
     def _on_end(self, number: int, answer: Optional[Answer], error: Optional[BaseException]) -> None:
         self._arrivals.put(Arrival(self, number, answer, error, time.monotonic()))
 
-    def send(self, first: int, items: list[Any]) -> tuple[int, dict[int, Exception]]:
+    def send(self, first: int, items: Sequence[Any]) -> tuple[int, Mapping[int, Exception]]:
         """Send a batch; return its size in bytes, and by offset the errors of items that could not be pickled."""
-        message, failures = self._codec.pack(tags.BATCH, first, items)
+        message, failures = self._codec.pack_batch(tags.BATCH, first, items)
         if not self._open:
             self.heard_at = time.monotonic()
         self._open.add(range(first, first + len(items)))
         self.exchange(to_frames(message))
         return len(message), failures
+
+    def resume(self) -> None:
+        """Let it send more, if it may soon wait for that: there is room for all that it has sent."""
+        if self._bytes_received - self._bytes_resumed >= self._max_bytes_ahead // 2:
+            self._bytes_resumed = self._bytes_received
+            self.order(tags.RESUME, self._bytes_received)
 
     def order(self, tag: bytes, head: Any = None) -> None:
         """Tell it something; see `_cluster_wire`."""
@@ -224,6 +243,7 @@ class RemoteWorker:
             first, busy_seconds, ended_at, _, packed = head
             failures.update({offset: _wire.unpack_error(error) for offset, error in packed.items()})
             self._open.answer(first + len(values))
+            self._bytes_received += n_bytes
             events.append(Run(self.slot, first, values, failures, busy_seconds, n_bytes, ended_at + clock_offset))
         elif tag == tags.HELLO:
             self.has_greeted = True

@@ -14,7 +14,7 @@ from mtasklite._backends._memory import own_peak
 from mtasklite._inbox import Inbox
 from mtasklite._messages import LEAVING, NOWHERE
 from mtasklite._status import AT, SINCE, note_start
-from mtasklite._worker import FLUSH_SECONDS, Finished, Keeper, WorkerLoop, exitcode_of, hire, how_it_raised
+from mtasklite._worker import FLUSH_SECONDS, Finished, Freezer, Keeper, WorkerLoop, exitcode_of, hire, how_it_raised
 from mtasklite.constants import ArgumentPassing
 
 IMPORT_SECONDS = 60.0
@@ -46,6 +46,8 @@ class Life:
         self._printing: Any = None
         self._task_timeout: Optional[float] = None
         self._flush_seconds = FLUSH_SECONDS
+        self._bytes_sent = 0
+        self._max_bytes_ahead = 0  # of what was sent and the parent has no room for
 
     def _receive_worker(self) -> tuple[Any, ArgumentPassing]:
         """Return the worker, and how it is to be called; `StoppedBeforeHireError`: there is none."""
@@ -58,7 +60,7 @@ class Life:
         """Do what is to be done before it is said that nothing of the worker runs any more."""
 
     def _tell(self, tag: bytes, head: Any = None) -> None:
-        self._send(self._codec.pack(tag, head, [])[0])
+        self._send(self._codec.pack_frozen(tag, head, []))
 
     def _live(self) -> int:
         """Make the worker, let it work until it is told to stop, and leave it; return the code to exit with."""
@@ -96,20 +98,35 @@ class Life:
             self._tell(tags.INIT_FAILED, self._codec.pack_error(error))
             return
         self._board[AT] = NOWHERE
-        loop = WorkerLoop(call, self._inbox, self._board, self._send_finished, self._task_timeout, self._keeper)
+        loop = WorkerLoop(
+            call,
+            self._inbox,
+            self._board,
+            self._send_finished,
+            self._task_timeout,
+            self._keeper,
+            self._freezer(),
+            self._has_room,
+        )
         loop.flush_seconds = self._flush_seconds
         self._loop = loop
         loop.serve(lambda: self._tell(tags.READY, time.monotonic()), _wire.unpack)
 
+    def _freezer(self) -> Freezer:
+        """Return what freezes outcomes."""
+        return self._codec
+
+    def _bytes_taken(self) -> float:
+        """Return how many bytes of what was sent the parent has room for."""
+        raise NotImplementedError
+
+    def _has_room(self) -> bool:
+        return self._bytes_sent - self._bytes_taken() < self._max_bytes_ahead
+
     def _send_finished(self, finished: Finished) -> None:
-        values = finished.values
-        packed = {offset: self._codec.pack_error(error) for offset, error in finished.failures.items()}
-        head = (finished.first, finished.busy_seconds, finished.ended_at, finished.turn, packed)
-        message, unsendable = self._codec.pack(tags.RUN, head, values)
-        if unsendable:
-            packed.update({offset: self._codec.pack_error(error) for offset, error in unsendable.items()})
-            values = [None if offset in unsendable else value for offset, value in enumerate(values)]
-            message, _ = self._codec.pack(tags.RUN, head, values)
+        head = (finished.first, finished.busy_seconds, finished.ended_at, finished.turn, finished.failures)
+        message = self._codec.pack_frozen(tags.RUN, head, finished.values)
+        self._bytes_sent += len(message)
         self._send(message)
 
     @contextmanager

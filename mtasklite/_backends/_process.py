@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections import deque
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Optional, cast
 
@@ -34,7 +35,7 @@ from mtasklite._messages import (
     Run,
 )
 from mtasklite._output import Output
-from mtasklite._status import AT, hold
+from mtasklite._status import AT, TAKEN, hold
 from mtasklite.errors import WorkerDiedError, signal_name
 
 HAS_PIDFDS = os.name == "nt" or hasattr(os, "pidfd_open")
@@ -61,6 +62,7 @@ class WorkerProcess:
         board: The status board.
         waiter: What waits for it: it is added with `(self, False)` for what it says, `(self, True)` for its end.
         output: Shows what it prints; ``None``: it is not asked for that.
+        codec: Packs for all workers of the pool.
 
     Attributes:
         to_be_sent: What it should work with, to be sent when it says that it is there; ``None`` if it came by fork.
@@ -78,6 +80,7 @@ class WorkerProcess:
         board: Board,
         waiter: Waiter,
         output: Optional[Output],
+        codec: _wire.Codec,
     ) -> None:
         self.slot = slot
         self.row = row
@@ -88,7 +91,8 @@ class WorkerProcess:
         self._waiter = waiter
         self._output = output
         self.to_be_sent: Any = None
-        self._codec = _wire.Codec()  # until it has said which names it knows
+        self._codec = codec
+        self._bytes_received = 0  # of outcomes
         self._open = Unanswered()
         self._held_back: deque[tuple[_wire.Message, range]] = deque()  # for when it is idle
         self._is_behind = False  # whether something waits in the channel's outbox
@@ -108,17 +112,27 @@ class WorkerProcess:
 
     # ---- what is said to it
 
-    def send(self, first: int, items: list[Any], max_ahead_bytes: int) -> tuple[int, dict[int, Exception]]:
+    def send(self, first: int, items: Sequence[Any], max_ahead_bytes: int) -> tuple[int, Mapping[int, Exception]]:
         """Send a batch; return its size in bytes, and by offset the errors of items that could not be pickled."""
         tag = tags.SINGLE if len(items) == 1 else tags.BATCH
-        message, failures = self._codec.pack(tag, first, items)
+        message, failures = self._codec.pack_batch(tag, first, items)
         numbers = range(first, first + len(items))
+        memory: Optional[_wire.Memory] = None
         if self._channel.may_block and (self._held_back or (self._open and len(message) > max_ahead_bytes)):
+            if isinstance(message, _wire.Parts):
+                message = message.joined()
+                memory = _wire.Joined(message)
             self._held_back.append((message, numbers))
         else:
             self._open.add(numbers)
-            self._tell(message)
+            memory = self._tell(message)
+        if isinstance(message, _wire.Parts) or memory is not None:
+            _wire.move(items, memory)
         return len(message), failures
+
+    def resume(self) -> None:
+        """Let it send more: there is room for all that it has sent."""
+        self._board.of(self.row)[TAKEN] = self._bytes_received
 
     def take_back(self) -> None:
         """Ask for what it has not begun."""
@@ -151,9 +165,10 @@ class WorkerProcess:
         """Look how much memory it has had, while it runs."""
         self.peak_bytes = max(self.peak_bytes, peak_of(self.process.pid))
 
-    def _tell(self, message: _wire.Message) -> None:
-        self._channel.send(message)
+    def _tell(self, message: _wire.Message) -> Optional[_wire.Memory]:
+        memory = self._channel.send(message)
         self._push()
+        return memory
 
     def _push(self) -> None:
         """Send what waits, and hear of it when there is room for the rest."""
@@ -164,7 +179,7 @@ class WorkerProcess:
 
     def know(self, names: frozenset[str]) -> None:
         """Take in which names its `__main__` has."""
-        self._codec = _wire.Codec(names)
+        self._codec.add_peer(names)
         self._has_greeted = True
 
     def _send_worker(self) -> None:
@@ -198,6 +213,7 @@ class WorkerProcess:
             first, busy_seconds, ended_at, self._last_turn, packed = head
             failures.update({offset: _wire.unpack_error(error) for offset, error in packed.items()})
             self._note_answered(first + len(values))
+            self._bytes_received += len(message)
             events.append(Run(self.slot, first, values, failures, busy_seconds, len(message), ended_at))
         elif tag == tags.HELLO:
             self.know(head)
@@ -268,7 +284,9 @@ class WorkerProcess:
                 events.append(Lost(self.slot, current, exitcode, reason, traceback))
         # One that was told to leave before it was made leaves with 0, or nobody knows with what.
         elif self._init_error is not None or not self.is_leaving or exitcode not in (0, None):
-            error = self._init_error or self._death_error(exitcode, reason, traceback)
+            error = self._init_error
+            if error is None:
+                error = self._death_error(exitcode, reason, traceback)
             events.append(InitFailed(self.slot, error))
 
     def _read_journal(self, events: list[Event]) -> None:

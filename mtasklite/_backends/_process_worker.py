@@ -28,17 +28,11 @@ from mtasklite._backends._process_output import Printing, Senders
 from mtasklite._byvalue import freeze_inheritance, names_in_main
 from mtasklite._inbox import Inbox
 from mtasklite._messages import UNPACKING
-from mtasklite._status import note_start
+from mtasklite._status import TAKEN, note_start
 from mtasklite._stdio import Levels
 from mtasklite._worker import FLUSH_SECONDS
 from mtasklite.constants import ArgumentPassing
 from mtasklite.errors import note_worker_process
-
-MAX_KEPT_BYTES = 1 << 12
-"""Larger outcomes are sent at once instead of being kept in the journal: that costs less than to pickle them twice."""
-
-SKIPPED_AFTER_LARGE = 64
-"""So many outcomes after a large one are taken to be large too."""
 
 IDLE_CHECKS = 10
 
@@ -54,6 +48,7 @@ class Assignment:
         parent: Process id of the parent.
         parent_main: Names that the parent's ``__main__`` has.
         is_forked: Whether `worker` came by fork; else it follows as a message.
+        max_bytes_ahead: It pauses when more of what it has sent waits for room in the parent.
         worker: The worker.
         levels: Which log records are to be sent, with what is printed; ``None``: neither.
     """
@@ -64,6 +59,7 @@ class Assignment:
     parent: int
     parent_main: frozenset[str]
     is_forked: bool
+    max_bytes_ahead: int
     worker: Any = None
     levels: Optional[Levels] = None
 
@@ -101,36 +97,13 @@ def main(channel: WorkerEnd, board: Board, assignment: Assignment, lifeline: Any
         sys.exit(exitcode)
 
 
-class _Keeper:
-    """Keeps outcomes in the journal, pickled."""
-
-    def __init__(self, journal: Journal, codec: _wire.Codec) -> None:
-        self._codec = codec
-        self._n_to_skip = 0
-        self.add = journal.add
-        self.turn = journal.turn
-
-    def pack(self, outcome: Any, is_failure: bool) -> Optional[bytes]:
-        if self._n_to_skip:
-            self._n_to_skip -= 1
-            return None
-        try:
-            blob = self._codec.pack_one(self._codec.pack_error(outcome) if is_failure else outcome)
-        except BaseException:
-            return None  # it will be tried again, and reported, when it is sent
-        if len(blob) > MAX_KEPT_BYTES:
-            self._n_to_skip = SKIPPED_AFTER_LARGE
-            return None
-        return blob
-
-
 class _ProcessWorker(Life):
     unspeakable = (OSError,)
 
     def __init__(self, channel: WorkerEnd, board: Board, assignment: Assignment) -> None:
         codec = _wire.Codec(assignment.parent_main)
-        keeper = _Keeper(Journal(board.journal_of(assignment.row)), codec)
-        super().__init__(codec, board.of(assignment.row), keeper)
+        super().__init__(codec, board.of(assignment.row), Journal(board.journal_of(assignment.row)))
+        self._max_bytes_ahead = assignment.max_bytes_ahead
         self._channel = channel
         self._assignment = assignment
         self._task_timeout = assignment.task_timeout
@@ -164,6 +137,9 @@ class _ProcessWorker(Life):
             self._printing.take_handlers()  # of what was imported
         return worker, self._assignment.argument_type
 
+    def _bytes_taken(self) -> float:
+        return float(self._board[TAKEN])
+
     def _send(self, message: _wire.Message) -> None:
         with self._sending, self._lock:
             self._send_pending()
@@ -190,7 +166,7 @@ class _ProcessWorker(Life):
             pieces = self._printing.take()
             if not pieces:
                 break
-            self._channel.send(self._codec.pack(tags.PRINTED, pieces, [])[0])
+            self._channel.send(self._codec.pack_frozen(tags.PRINTED, pieces, []))
 
     def _attend(self) -> None:  # pragma: no cover - runs in every worker, in a thread that is not measured
         watch = ParentWatch(self._assignment.parent, self._channel.waitable)
@@ -225,7 +201,7 @@ class _ProcessWorker(Life):
         elif tag == tags.STOP:
             self._inbox.stop()
         elif tag == tags.TAKE_BACK:
-            self._replies.append(self._codec.pack(tags.RETURNED, self._inbox.take_back(self._board), [])[0])
+            self._replies.append(self._codec.pack_frozen(tags.RETURNED, self._inbox.take_back(self._board), []))
             self._send_replies()
         else:
             self._inbox.put(message)

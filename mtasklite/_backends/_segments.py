@@ -80,6 +80,39 @@ def borrow(descriptor: int, n_bytes: int) -> memoryview:
         os.close(descriptor)
 
 
+class Lent:
+    """A message in a segment, kept by its sender.
+
+    Args:
+        descriptor: The segment's, which is this object's from now on.
+        n_bytes: The message's size.
+    """
+
+    def __init__(self, descriptor: int, n_bytes: int) -> None:
+        self._descriptor = descriptor
+        self._n_bytes = n_bytes
+        _lent.add(self)
+
+    def view(self) -> memoryview:
+        return memoryview(mmap.mmap(self._descriptor, self._n_bytes, flags=_PRIVATE))
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+
+_lent: WeakSet[Lent] = WeakSet()
+
+
+def keep(descriptor: int, n_bytes: int) -> Optional[Lent]:
+    """Return what keeps a segment that was lent; ``None`` if so many are kept, or no descriptor is left."""
+    if len(_lent) >= MAX_BORROWED:
+        return None
+    try:
+        return Lent(os.dup(descriptor), n_bytes)
+    except OSError:
+        return None
+
+
 def _copy_of(descriptor: int, n_bytes: int) -> memoryview:
     body = memoryview(bytearray(n_bytes))
     at = 0

@@ -20,8 +20,8 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any, NamedTuple, Optional
 
-from mtasklite._backends._segments import HAS_SEGMENTS, MIN_BYTES, borrow, lend
-from mtasklite._wire import Arrived, Message, Parts
+from mtasklite._backends._segments import HAS_SEGMENTS, MIN_BYTES, borrow, keep, lend
+from mtasklite._wire import Arrived, Joined, Memory, Message, Parts
 
 MAX_MESSAGE_BYTES = 1 << 48
 IN_SEGMENT = 1 << 49
@@ -61,23 +61,25 @@ class _Outgoing(NamedTuple):
     descriptor: Optional[int] = None
 
 
-def _outgoing(message: Message, must_copy: bool) -> Iterable[_Outgoing]:
+def _outgoing(parts: Sequence[Any], n_bytes: int, descriptor: Optional[int]) -> Iterable[_Outgoing]:
     """Divide a message into what is to be sent.
 
     Args:
-        message: The message.
-        must_copy: Whether its buffers may change before they are sent.
+        parts: What it consists of.
+        n_bytes: Its size.
+        descriptor: Of the segment that it is in; ``None``: it is in none.
     """
-    parts: Sequence[Any] = message.parts if isinstance(message, Parts) else [message]
-    n_bytes = len(message)
-    descriptor = lend(parts) if HAS_SEGMENTS and n_bytes >= MIN_BYTES else None
-    if descriptor is None and must_copy and isinstance(message, Parts):
-        parts = [message.joined()]
     length = memoryview(_LENGTH.pack(n_bytes if descriptor is None else IN_SEGMENT + n_bytes))
     yield _Outgoing(length, descriptor)
     if descriptor is None:
         yield from (_Outgoing(memoryview(part)) for part in parts)
     yield _Outgoing(length)
+
+
+def _lend(message: Message) -> tuple[Sequence[Any], Optional[int]]:
+    """Return a message's parts, and the descriptor of the segment that they were written to, if they were."""
+    parts = message.parts if isinstance(message, Parts) else [message]
+    return parts, lend(parts) if HAS_SEGMENTS and len(message) >= MIN_BYTES else None
 
 
 def _write(sock: socket.socket, outbox: deque[_Outgoing]) -> None:
@@ -253,10 +255,17 @@ class SocketParentEnd:
     def fault(self) -> str:
         return self._reader.fault
 
-    def send(self, message: Message) -> None:
-        # It may wait here while the user changes what it was made of.
-        self._outbox += _outgoing(message, must_copy=True)
+    def send(self, message: Message) -> Optional[Memory]:
+        parts, descriptor = _lend(message)
+        memory: Optional[Memory] = None
+        if descriptor is not None:
+            memory = keep(descriptor, len(message))
+        elif isinstance(message, Parts):
+            joined = message.joined()  # it may wait here while the user changes what it was made of
+            parts, memory = [joined], Joined(joined)
+        self._outbox += _outgoing(parts, len(message), descriptor)
         self.push()
+        return memory
 
     def push(self) -> bool:
         try:
@@ -308,7 +317,8 @@ class SocketWorkerEnd:
         return SocketWorkerEnd, (self.waitable,)
 
     def send(self, message: Message) -> None:
-        outbox = deque(_outgoing(message, must_copy=False))
+        parts, descriptor = _lend(message)
+        outbox = deque(_outgoing(parts, len(message), descriptor))
         try:
             while outbox:
                 self._write(outbox)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # To a worker: what it is, items, orders.
 START, WORKER, BATCH, SINGLE = b"G", b"W", b"B", b"I"
-TAKE_BACK, CANCEL, HOLD, STOP = b"T", b"C", b"O", b"S"
+TAKE_BACK, CANCEL, HOLD, STOP, RESUME = b"T", b"C", b"O", b"S", b"U"
 
 # From it: that it is there, that it is up or not, outcomes, answers to orders, its last words, that it is gone.
 HELLO, READY, INIT_FAILED, RUN = b"H", b"Y", b"F", b"R"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional, Protocol
+from typing import Any, Callable, Optional, Protocol
 
 from mtasklite._messages import Batch, Event, Receipt
 
@@ -14,12 +14,17 @@ class Backend(Protocol):
         max_ahead_bytes: Pickled bytes that may be queued behind what a worker is at.
         max_batch_items: Items that may be sent together; ``None``: any number.
         max_message_bytes: Pickled bytes that a batch, or what comes of one, should not exceed; ``None``: as elsewhere.
+        freeze: Makes of an item, when it is read, what `send` takes and no later change reaches; ``None``: workers get
+            the items themselves.
         batch_scale: How many times as long batches are to be as where a message costs 0.1 ms.
     """
 
     max_ahead_bytes: int
     max_batch_items: Optional[int]
     max_message_bytes: Optional[int]
+
+    @property
+    def freeze(self) -> Optional[Callable[[Any], Any]]: ...
 
     @property
     def batch_scale(self) -> float: ...
@@ -65,6 +70,9 @@ class Backend(Protocol):
 
     def take_back(self, slot: int) -> None:
         """Ask a worker for what it has not begun; `Returned` will follow."""
+
+    def resume(self, slot: int) -> None:
+        """Let a worker go on that waits because much of what it has sent was not taken."""
 
     def close(self, seconds: Optional[float]) -> list[Event]:
         """End all workers: let them finish the item that they are at, at most so long, then terminate them.

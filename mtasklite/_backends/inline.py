@@ -35,6 +35,7 @@ class InlineBackend:
     max_batch_items: Optional[int] = MAX_BATCH_ITEMS
     max_message_bytes: Optional[int] = None
     batch_scale = 1.0
+    freeze = None  # workers get the items themselves
 
     def __init__(self, workers: Sequence[Any], argument_type: ArgumentPassing, output: Optional[Output] = None) -> None:
         (self._worker,) = workers
@@ -87,7 +88,7 @@ class InlineBackend:
         return events
 
     def running(self) -> list[tuple[int, int, float]]:
-        at, since, _ = self._board  # seen by other threads
+        at, since, *_ = self._board  # seen by other threads
         return [(0, at, since)] if at != NOWHERE else []
 
     def peaks(self) -> list[tuple[int, int]]:
@@ -105,6 +106,9 @@ class InlineBackend:
 
     def take_back(self, slot: int) -> None:
         """Do nothing: there is nobody else to give it to."""
+
+    def resume(self, slot: int) -> None:
+        """Do nothing: no worker waits for room."""
 
     def close(self, seconds: Optional[float]) -> list[Event]:
         try:

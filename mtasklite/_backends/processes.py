@@ -28,6 +28,7 @@ import multiprocess.connection
 import multiprocess.heap
 import multiprocess.util
 
+from mtasklite import _wire
 from mtasklite._backends import _channel
 from mtasklite._backends._board import Board, size_of
 from mtasklite._backends._orphan import HAS_LIFELINES
@@ -42,7 +43,7 @@ from mtasklite._messages import LEAVING, NOWHERE, Batch, Event, Receipt
 from mtasklite._output import Output
 from mtasklite._status import AT, SINCE
 from mtasklite._stdio import current_levels
-from mtasklite._window import MAX_BATCH_BYTES
+from mtasklite._window import MAX_BATCH_BYTES, MAX_WINDOW_BYTES
 from mtasklite.constants import ArgumentPassing
 from mtasklite.errors import PoolClosedError
 
@@ -122,6 +123,7 @@ class ProcessBackend:
         self._living: set[WorkerProcess] = set()  # those that were retired too
         self._overstaying: set[WorkerProcess] = set()  # those that have a time to be killed at
         self._ask_at = 0.0
+        self._codec = _wire.Codec()
         self._peaks: dict[int, int] = {}  # of workers that have ended
         self._owner = os.getpid()
         self._finalize = multiprocess.util.Finalize(
@@ -146,6 +148,7 @@ class ProcessBackend:
             os.getpid(),
             names_in_main(),
             self._is_forking,
+            MAX_WINDOW_BYTES // 2 // len(self._workers),
             self._workers[slot] if self._is_forking else None,
             None if self._output is None else current_levels(),
         )
@@ -170,7 +173,7 @@ class ProcessBackend:
             finally:
                 theirs.close()
             # Before a Ctrl-C that came meanwhile is raised, at the end of this block.
-            worker = WorkerProcess(slot, row, process, ours, self._board, self._waiter, self._output)
+            worker = WorkerProcess(slot, row, process, ours, self._board, self._waiter, self._output, self._codec)
             if self._is_forking:
                 worker.know(assignment.parent_main)
             else:
@@ -179,6 +182,9 @@ class ProcessBackend:
             self._by_slot[slot] = worker
             self._living.add(worker)
         return True
+
+    def freeze(self, value: Any) -> Any:
+        return self._codec.freeze(value)
 
     def send(self, slot: int, batch: Batch) -> Receipt:
         return Receipt(*self._by_slot[slot].send(batch.first, batch.items, self.max_ahead_bytes))
@@ -189,6 +195,11 @@ class ProcessBackend:
 
     def take_back(self, slot: int) -> None:
         self._by_slot[slot].take_back()
+
+    def resume(self, slot: int) -> None:
+        worker = self._by_slot.get(slot)
+        if worker is not None:
+            worker.resume()
 
     def running(self) -> list[tuple[int, int, float]]:
         board = ((worker.slot, self._board.of(worker.row)) for worker in self._by_slot.values())

@@ -134,7 +134,7 @@ class _Worker:
         self.tell(Run(self.slot, first, values, failures, busy_seconds, ended_at=ended_at))
 
     @staticmethod
-    def _unpack(batch: Batch) -> tuple[int, list[Any], dict[int, Exception]]:
+    def _unpack(batch: Batch) -> tuple[int, Sequence[Any], dict[int, Exception]]:
         return batch.first, batch.items, {}
 
 
@@ -152,6 +152,7 @@ class ThreadBackend:
     max_batch_items: Optional[int] = None
     max_message_bytes: Optional[int] = None
     batch_scale = 1.0
+    freeze = None  # workers get the items themselves
 
     def __init__(
         self,
@@ -257,6 +258,9 @@ class ThreadBackend:
     def take_back(self, slot: int) -> None:
         worker = self._by_slot[slot]
         worker.tell(Returned(slot, *worker.inbox.take_back(worker.board)))
+
+    def resume(self, slot: int) -> None:
+        """Do nothing: no worker waits for room."""
 
     def close(self, seconds: Optional[float]) -> list[Event]:
         with interrupts_put_off():

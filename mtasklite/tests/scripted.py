@@ -102,7 +102,7 @@ class Bench:
             if want is None:
                 break
             if want.must_read:
-                self._read(want.n_items)
+                self._read(want.n_to_read)
             batch = self.engine.cut(want)
             if batch is not None:
                 self.engine.on_sent(want.slot, batch, Receipt(self._item_bytes * len(batch.items)))
@@ -191,7 +191,7 @@ class ScriptedBackend:
 
     Attributes:
         workers: The workers, by slot.
-        calls: Name and slot of each `start`, `kill`, `retire`, `cancel`, `take_back`; name alone of `close`,
+        calls: Name and slot of each `start`, `kill`, `retire`, `cancel`, `take_back`, `resume`; name alone of `close`,
             `terminate`.
         sent: Slot and items of each batch.
         waits: Seconds of each wait that was let happen.
@@ -206,6 +206,7 @@ class ScriptedBackend:
     max_batch_items: Optional[int] = None
     max_message_bytes: Optional[int] = None
     batch_scale = 1.0
+    freeze = None
 
     def __init__(
         self, play: Optional[Callable[[ScriptedBackend], None]] = None, clock: Optional[FakeClock] = None
@@ -225,6 +226,9 @@ class ScriptedBackend:
         self.failed_at_close: list[Event] = []
 
     # ---- the protocol
+
+    def resume(self, slot: int) -> None:
+        self.calls.append(("resume", slot))
 
     def start(self, slot: int) -> bool:
         assert slot not in self.workers, "started in a slot that is taken"

@@ -18,7 +18,14 @@ TRIAL = CHECKOUT / "benchmarks" / "speed_trial.py"
 
 pytestmark = pytest.mark.skipif(not TRIAL.exists(), reason="benchmarks are in a checkout alone")
 
-SIZES = {"compute": 0.001, "sleep": 0.001, "arrays-in": 1 << 20, "arrays-out": 1 << 20, "arrays-both": 1 << 20}
+SIZES = {
+    "uneven-lognormal": 0.001,
+    "compute": 0.001,
+    "sleep": 0.001,
+    "arrays-in": 1 << 20,
+    "arrays-out": 1 << 20,
+    "arrays-both": 1 << 20,
+}
 WORKS = ["noop", "noop-generator", "dicts", "skew", "bytes-out", *SIZES]
 
 

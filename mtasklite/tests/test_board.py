@@ -33,7 +33,7 @@ def test_slots_are_apart(board):
     for slot in range(3):
         board.clear(slot)
     board.of(1)[0], board.of(1)[1] = 41, 2.5
-    assert [list(board.of(slot)) for slot in range(3)] == [[-1, -1, 0], [41, 2.5, 0], [-1, -1, 0]]
+    assert [list(board.of(slot)) for slot in range(3)] == [[-1, -1, 0, 0], [41, 2.5, 0, 0], [-1, -1, 0, 0]]
 
 
 def test_numbers_are_written_in_place(board):

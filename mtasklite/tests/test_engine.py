@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from mtasklite._batching import MAX_BATCH_ITEMS
@@ -280,10 +282,29 @@ def test_fixed_window_is_shared_out():
     assert sizes(bench.supply()) == [5, 5, 5, 5]
 
 
-def test_window_is_two_for_each_worker_when_items_are_slow():
-    """Without a `chunk_size`, two items a worker may be held, however slow they are."""
+def test_slow_item_holds_up_nobody_while_the_consumer_waits():
+    bench = Bench(range(500), n_slots=2)
+    bench.supply()
+    for _ in range(100):
+        bench.answer(1)
+        bench.supply()
+    assert bench.n_read == 102
+    assert bench.engine.n_waiting == 100
+
+
+@pytest.mark.parametrize("max_waiting", [10, 50])
+def test_endless_input_is_read_to_the_limit_while_its_head_does_not_end(max_waiting):
+    bench = Bench(itertools.count(), n_slots=2, max_waiting=max_waiting)
+    while bench.supply() and bench.n_read < 1000:
+        while bench.slots[1].batches:
+            bench.answer(1)
+    assert bench.n_read == max_waiting
+
+
+def test_window_is_two_for_each_worker_when_the_consumer_is_away():
     bench = Bench(n_slots=2)
     bench.supply()
+    bench.answer(0)
     for _ in range(20):
         bench.answer(1)
         if not bench.supply():
@@ -291,13 +312,91 @@ def test_window_is_two_for_each_worker_when_items_are_slow():
     assert bench.n_read == 4
 
 
+def test_window_is_a_hard_bound_when_it_is_given():
+    bench = Bench(n_slots=2, window=6)
+    bench.supply()
+    for _ in range(20):
+        bench.answer(1)
+        if not bench.supply():
+            break
+    assert bench.n_read == 6
+
+
 def test_window_grows_when_items_are_quick():
     """Without a `chunk_size`, 20 ms of work are read ahead for each worker."""
     bench = Bench(range(10_000), n_slots=2)
     warm_up(bench, n_batches=10)
-    while bench.supply():
+    bench.supply()
+    for _ in range(20):
         bench.answer(1, seconds_each=0.0001)
-    assert bench.engine._window.n_held == pytest.approx(2 * 0.020 / 0.0001, abs=4)
+        bench.supply()
+    engine = bench.engine
+    n_unfinished = engine._window.n_held - engine._window.n_waiting
+    assert n_unfinished + engine._room(engine._slots.items_ahead) == pytest.approx(2 * 0.020 / 0.0001, abs=4)
+
+
+def test_workers_that_paused_at_the_end_of_an_iteration_go_on_in_the_next():
+    assert Bench(n_slots=2).engine.take_resumable() == [0, 1]
+
+
+def test_worker_whose_results_are_taken_goes_on():
+    bench = Bench(n_slots=2, item_bytes=1)
+    bench.supply()
+    bench.engine.take_resumable()
+    bench.answer(1, bytes_each=MAX_WINDOW_BYTES // 4)
+    assert bench.engine.take_resumable() == [1]
+    assert bench.engine.take_resumable() == []
+
+
+def test_worker_waits_while_results_before_its_own_take_much_memory():
+    bench = Bench(n_slots=3, item_bytes=1)
+    bench.supply()
+    bench.engine.take_resumable()
+    bench.answer(1, bytes_each=MAX_WINDOW_BYTES // 2)
+    assert bench.engine.take_resumable() == []
+    bench.answer(0)
+    assert bench.engine.take_resumable() == []  # the consumer is away
+    bench.engine.take()
+    assert bench.engine.take_resumable() == [1]
+
+
+def test_worker_with_the_item_that_is_waited_for_goes_on():
+    bench = Bench(n_slots=2, item_bytes=1, retries=1)
+    bench.supply()
+    bench.engine.take_resumable()
+    bench.answer(1, bytes_each=MAX_WINDOW_BYTES // 2)
+    bench.supply()
+    bench.answer(0, failing=[0], bytes_each=1)
+    bench.supply()
+    assert bench.slots[0].holds(0)
+    assert bench.engine.take_resumable() == [0]
+
+
+def test_all_workers_go_on_when_the_item_that_is_waited_for_is_with_none():
+    bench = Bench(n_slots=2, item_bytes=1, retries=1)
+    bench.supply()
+    bench.engine.take_resumable()
+    bench.answer(1, bytes_each=MAX_WINDOW_BYTES // 2)
+    bench.answer(0, failing=[0], bytes_each=1)
+    assert sorted(bench.engine.take_resumable()) == [0, 1]
+
+
+def test_all_workers_go_on_where_all_results_are_kept():
+    bench = Bench(n_slots=2, item_bytes=1, max_waiting=None)
+    bench.supply()
+    bench.engine.take_resumable()
+    bench.answer(1, bytes_each=MAX_WINDOW_BYTES)
+    assert bench.engine.take_resumable() == [1]
+
+
+def test_items_with_an_outcome_are_counted_whether_handed_out_or_not():
+    bench = Bench(n_slots=2)
+    bench.supply()
+    bench.answer(1)
+    assert bench.engine.n_finished == 1
+    bench.answer(0)
+    bench.engine.take()
+    assert bench.engine.n_finished == 2
 
 
 def test_window_shrinks_when_a_worker_is_given_up():

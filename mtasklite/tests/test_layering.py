@@ -15,7 +15,7 @@ import mtasklite
 PACKAGE = Path(mtasklite.__file__).parent
 
 LEVELS = [
-    {"version", "constants", "errors", "_plot"},
+    {"version", "constants", "errors", "_plot", "_plain"},
     {"delayed_init", "utils", "report", "_cpus", "_frames", "_interrupts"},
     {"_calls", "_hints", "_postfix"},
     {"_messages", "_batching", "_window", "_outlet", "_lines"},
@@ -59,7 +59,7 @@ PURE = (
 )
 IMPURE_IMPORTS = {"multiprocess", "multiprocessing", "threading", "time", "os", "tqdm", "signal", "socket", "dill"}
 
-MAX_LINES = 350
+MAX_LINES = 500
 
 
 class Import(NamedTuple):
@@ -216,7 +216,7 @@ def test_module_checks_nothing_with_assert(name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_module_is_short(name):
-    """A file that has grown over 350 lines has more than one responsibility."""
+    """A file that has grown over 500 lines has more than one responsibility."""
     assert len(FILES[name].read_text("utf-8").splitlines()) <= MAX_LINES
 
 

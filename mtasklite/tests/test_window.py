@@ -6,87 +6,133 @@ import pytest
 
 from mtasklite._window import MAX_WINDOW_BYTES, UNLIMITED, Weight, Window
 
+MEBI = 1 << 20
 
-def make_window(n_held=0, n_items=None, is_bounded=True, item_bytes=0, n_sent=0):
+
+def make_window(n_held=0, n_items=None, is_bounded=True, item_bytes=0, n_sent=0, **limits):
     """Build a window in which so many items are held, and so many of them are with workers."""
-    window = Window(n_items, is_bounded)
+    window = Window(n_items, is_bounded, **limits)
     window.on_read(n_held)
     window.on_sent(n_sent, item_bytes * n_sent)
     return window
 
 
-def test_room_is_what_the_user_gave_less_what_is_held():
-    """A fixed window counts each item read and not yet handed out, whatever the workers could do."""
-    assert make_window(n_held=3, n_items=8).room(n_workers=100, items_ahead=1000) == 5
+def finish(window, n_items, n_bytes=0):
+    """Let so many items be finished."""
+    window.on_received(n_items, n_bytes)
+    window.on_finished(n_items, n_bytes)
 
 
-def test_room_is_none_when_a_fixed_window_is_full():
-    """A full window has no room."""
-    assert make_window(n_held=8, n_items=8).room(2, 1000) == 0
+def room_of(window, n_workers=2, items_ahead=1000, is_consumer_waiting=False):
+    """Return the room while the consumer is away, or waits."""
+    return window.room(n_workers, items_ahead, is_consumer_waiting)
 
 
-def test_room_returns_when_items_are_handed_out():
-    """What is handed out makes room."""
+@pytest.mark.parametrize("is_consumer_waiting", [False, True])
+def test_fixed_window_counts_each_item_read_and_not_yet_handed_out(is_consumer_waiting):
+    window = make_window(n_held=3, n_items=8)
+    finish(window, 2)
+    assert room_of(window, 100, is_consumer_waiting=is_consumer_waiting) == 5
+
+
+def test_fixed_window_has_no_room_when_it_is_full():
+    assert room_of(make_window(n_held=8, n_items=8)) == 0
+
+
+def test_what_is_handed_out_makes_room():
     window = make_window(n_held=8, n_items=8)
-    window.on_handed_out(3)
-    assert window.room(2, 1000) == 3
+    finish(window, 8)
+    window.on_handed_out(3, 0)
+    assert room_of(window) == 3
 
 
 def test_room_is_unlimited_when_not_bounded():
-    """An unbounded window always has room."""
-    assert make_window(n_held=10**9, n_items=8, is_bounded=False).room(1, 1) == UNLIMITED
+    assert room_of(make_window(n_held=10**9, n_items=8, is_bounded=False)) == UNLIMITED
 
 
+@pytest.mark.parametrize("is_consumer_waiting", [False, True])
 @pytest.mark.parametrize(("items_ahead", "room"), [(0, 6), (5, 6), (7, 7), (500, 500)])
-def test_room_goes_by_time_but_is_two_for_each_worker_at_least(items_ahead, room):
-    """Without a `chunk_size`, there is room for what is done soon, and for two items a worker at least."""
-    assert make_window().room(n_workers=3, items_ahead=items_ahead) == room
+def test_room_goes_by_time_but_is_two_for_each_worker_at_least(items_ahead, room, is_consumer_waiting):
+    assert room_of(make_window(), 3, items_ahead, is_consumer_waiting) == room
+
+
+def test_finished_items_take_no_room_while_the_consumer_waits():
+    window = make_window(n_held=500)
+    finish(window, 495)
+    assert room_of(window, 2, 20, is_consumer_waiting=True) == 20 - 5
+
+
+def test_finished_items_take_room_while_the_consumer_is_away():
+    window = make_window(n_held=500)
+    finish(window, 495)
+    assert room_of(window, 2, 20) == 20 - 500
+
+
+def test_no_more_outcomes_wait_than_may():
+    window = make_window(n_held=95, max_waiting=100)
+    finish(window, 90)
+    assert room_of(window, 2, 50, is_consumer_waiting=True) == 100 - 95
+    finish(window, 5)
+    window.on_read(5)
+    assert room_of(window, 2, 50, is_consumer_waiting=True) == 0
+
+
+def test_any_number_of_outcomes_waits_where_all_are_kept():
+    window = make_window(n_held=10**6, max_waiting=None)
+    finish(window, 10**6, 2 * MAX_WINDOW_BYTES)
+    assert room_of(window, 2, 50) > 0
+    assert not window.is_heavy
+
+
+def test_finished_bytes_leave_room_for_what_still_fits_while_the_consumer_waits():
+    window = make_window(n_held=42)
+    finish(window, 40, 40 * MEBI)
+    assert room_of(window, 2, 1000, is_consumer_waiting=True) == 64 - 42
+
+
+def test_no_more_is_read_while_the_consumer_waits_when_finished_bytes_fill_the_memory():
+    window = make_window(n_held=66)
+    finish(window, 64, 64 * MEBI)
+    assert room_of(window, 2, 1000, is_consumer_waiting=True) <= 0
+
+
+def test_outcomes_are_heavy_from_half_of_the_memory_on():
+    window = make_window(n_held=40)
+    finish(window, 31, 31 * MEBI)
+    assert not window.is_heavy
+    finish(window, 1, MEBI)
+    assert window.is_heavy
 
 
 def test_room_is_what_fits_when_items_are_large():
-    """Within its time, the window holds no more than 64 MiB of items."""
-    window = make_window(n_held=2, item_bytes=1 << 20, n_sent=2)
-    assert window.room(1, 1000) == 64 - 2
+    window = make_window(n_held=2, item_bytes=MEBI, n_sent=2)
+    assert room_of(window, 1) == 64 - 2
 
 
 def test_room_is_what_fits_when_results_are_large():
-    """Items and results both count for the 64 MiB."""
-    window = make_window(n_held=2, item_bytes=1 << 20, n_sent=2)
-    window.on_received(1, 3 << 20)
-    assert window.room(1, 1000) == 16 - 2
+    window = make_window(n_held=2, item_bytes=MEBI, n_sent=2)
+    finish(window, 1, 3 * MEBI)
+    assert room_of(window, 1) == 16 - 2
 
 
 def test_room_is_the_least_when_what_is_sent_fills_the_memory():
-    """With 64 MiB under way, only the least is held, also if the latest items are small."""
+    """Also if the latest items are small."""
     window = make_window(n_held=1, item_bytes=MAX_WINDOW_BYTES, n_sent=1)
     for _ in range(30):
         window.on_sent(1, 0)
-    assert window.room(2, 1000) == 4 - 1
+    assert room_of(window) == 4 - 1
     window.on_batch_left(MAX_WINDOW_BYTES)
-    assert window.room(2, 1000) > 4
+    assert room_of(window) > 4
 
 
 def test_room_is_the_least_when_what_came_back_fills_the_memory():
-    """With 64 MiB of results that wait for the consumer, only the least is held."""
     window = make_window(n_held=31)
-    window.on_received(1, MAX_WINDOW_BYTES)
+    finish(window, 1, MAX_WINDOW_BYTES)
     for _ in range(30):
-        window.on_received(1, 0)
-    assert window.room(20, 1000) == 40 - 31
-    window.on_handed_out(31)
-    assert window.room(20, 1000) > 40
-
-
-def test_bytes_leave_in_proportion_when_some_results_are_handed_out():
-    """Each result that is handed out takes its share of the bytes with it."""
-    window = make_window(n_held=34)
-    window.on_received(4, MAX_WINDOW_BYTES + 4)
-    for _ in range(30):
-        window.on_sent(1, 0)
-        window.on_received(1, 0)
-    assert window.room(1, 1000) == 2 - 34
-    window.on_handed_out(17)
-    assert window.room(1, 1000) > 0
+        finish(window, 1)
+    assert room_of(window, 20) == 40 - 31
+    window.on_handed_out(31, MAX_WINDOW_BYTES)
+    assert room_of(window, 20) > 40
 
 
 def test_weight_goes_up_at_once_when_an_item_is_heavy():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import pickle
+import threading
 import types
 
 import pytest
@@ -10,7 +12,9 @@ import pytest
 from mtasklite import _status, _worker
 from mtasklite._inbox import Inbox
 from mtasklite._status import AT, IS_HELD, SINCE, hold, new_board
-from mtasklite._worker import FLUSH_SECONDS, MAX_KEPT_BATCH, WorkerLoop
+from mtasklite._wire import MIN_BUFFER_BYTES, Codec, Packed, PackedError
+from mtasklite._worker import FLUSH_SECONDS, MAX_KEPT_BATCH, MAX_UNSENT_BYTES, WorkerLoop
+from mtasklite.errors import SerializationError
 
 LONG = FLUSH_SECONDS
 SHORT = FLUSH_SECONDS / 8
@@ -26,7 +30,7 @@ class Bench:
         n_ready: How often the worker said that it waits.
     """
 
-    def __init__(self, call, is_timed=False, keeper=None):
+    def __init__(self, call, is_timed=False, keeper=None, has_room=None):
         self.now = 100.0
         self.runs = []
         self.turns = []
@@ -34,7 +38,10 @@ class Bench:
         self.inbox = Inbox()
         self.board = new_board()
         limit = 1e9 if is_timed else None
-        self.loop = WorkerLoop(lambda item: call(self, item), self.inbox, self.board, self._send, limit, keeper)
+        freezer = None if keeper is None else Codec()
+        self.loop = WorkerLoop(
+            lambda item: call(self, item), self.inbox, self.board, self._send, limit, keeper, freezer, has_room
+        )
 
     def _send(self, finished):
         self.runs.append(finished[:4])
@@ -52,18 +59,24 @@ class Bench:
     def outcomes(self):
         """Return what was sent, one entry an item: its number, and its value or failure."""
         return [
-            (first + offset, failures.get(offset, value))
+            (first + offset, _thawed(failures.get(offset, value)))
             for first, values, failures, _ in self.runs
             for offset, value in enumerate(values)
         ]
+
+
+def _thawed(outcome):
+    if isinstance(outcome, PackedError):
+        return pickle.loads(outcome.blob)
+    return pickle.loads(outcome.blob) if isinstance(outcome, Packed) else outcome
 
 
 @pytest.fixture
 def make_bench(monkeypatch):
     """Return a function that makes a bench; `call(bench, item)` is the worker."""
 
-    def make(call, is_timed=False, keeper=None, sleep=None):
-        bench = Bench(call, is_timed, keeper)
+    def make(call, is_timed=False, keeper=None, has_room=None, sleep=None):
+        bench = Bench(call, is_timed, keeper, has_room)
         monkeypatch.setattr(_worker, "time", types.SimpleNamespace(monotonic=lambda: bench.now, sleep=sleep))
         return bench
 
@@ -350,25 +363,25 @@ def test_stop_overrides_a_cancellation():
 class Journal:
     """Keeps what the loop gives it.
 
+    Args:
+        most: Bytes of the largest outcome that it keeps.
+
     Attributes:
-        kept: What was kept since the last turn.
+        kept: What was kept since the last turn, and whether it is a failure.
         turns: First numbers of all turns.
-        has_room: Whether anything more is kept.
     """
 
-    def __init__(self, can_pack=lambda outcome: True):
+    def __init__(self, most=math.inf):
         self.kept = []
         self.turns = []
-        self.has_room = True
-        self._can_pack = can_pack
-
-    def pack(self, outcome, is_failure):
-        return outcome if self._can_pack(outcome) else None
+        self._most = most
 
     def add(self, is_failure, blob):
-        if self.has_room:
-            self.kept.append((blob, is_failure))
-        return self.has_room
+        has_room = len(blob) <= self._most
+        if has_room:
+            outcome = pickle.loads(blob)
+            self.kept.append((_thawed(outcome) if is_failure else outcome, is_failure))
+        return has_room
 
     def turn(self, first):
         self.kept.clear()
@@ -422,18 +435,15 @@ def test_items_of_a_long_batch_are_kept_when_there_is_a_time_limit(make_bench):
     assert n_kept == list(range(MAX_KEPT_BATCH + 1))
 
 
-@pytest.mark.parametrize("is_full", [True, False], ids=["full", "not to be packed"])
-def test_outcome_that_cannot_be_kept_is_sent_before_the_next_item(make_bench, is_full):
-    """What has no room in the journal, or is too large for it, is not left unsent while another item runs."""
+def test_outcome_that_cannot_be_kept_is_sent_before_the_next_item(make_bench):
+    """What has no room in the journal is not left unsent while another item runs."""
     n_sent = []
 
     def call(bench, item):
         n_sent.append(len(bench.runs))
         return item
 
-    journal = Journal(can_pack=lambda outcome: is_full)
-    journal.has_room = not is_full
-    bench = make_bench(call, keeper=journal)
+    bench = make_bench(call, keeper=Journal(most=0))
     bench.loop.work(10, [1, 2, 3], {})
     assert n_sent == [0, 1, 2]
     assert bench.outcomes() == [(10, 1), (11, 2), (12, 3)]
@@ -441,16 +451,120 @@ def test_outcome_that_cannot_be_kept_is_sent_before_the_next_item(make_bench, is
 
 def test_nothing_is_kept_after_an_outcome_that_could_not_be(make_bench):
     """An outcome that is missing in the journal is sent before the next is kept, which would take its place there."""
-    error, seen = ValueError("not unpickled"), []
+    seen = []
 
     def call(bench, item):
         seen.append((list(journal.kept), len(bench.runs)))
         return item
 
-    journal = Journal(can_pack=lambda outcome: outcome is not error)
+    journal = Journal(most=100)
     bench = make_bench(call, keeper=journal)
-    bench.loop.work(10, ["a", None, "c", "d"], {1: error})
+    bench.loop.work(10, ["a" * 1000, "c", "d"], {})
     assert seen == [([], 0), ([], 1), ([("c", False)], 1)]
+
+
+# ---- what was returned is what is sent
+
+
+def test_outcome_is_sent_as_it_was_when_its_call_returned(make_bench):
+    kept_list = []
+
+    def refill(bench, item):
+        kept_list[:] = [item]
+        return kept_list
+
+    bench = make_bench(refill, keeper=Journal())
+    bench.loop.work(10, [1, 2, 3] * MAX_KEPT_BATCH, {})
+    assert bench.outcomes() == [(10 + place, [item]) for place, item in enumerate([1, 2, 3] * MAX_KEPT_BATCH)]
+
+
+def test_error_is_sent_as_it_was_when_it_was_raised(make_bench):
+    error = ValueError()
+
+    def fail(bench, item):
+        error.args = (item,)
+        raise error
+
+    bench = make_bench(fail, keeper=Journal())
+    bench.loop.work(10, [1, 2, 3], {})
+    assert [outcome.args for _, outcome in bench.outcomes()] == [(1,), (2,), (3,)]
+
+
+def test_outcome_that_cannot_be_pickled_is_the_failure_of_its_item_alone(make_bench):
+    bench = make_bench(lambda bench, item: item and threading.Lock(), keeper=Journal())
+    bench.loop.work(10, [0, 1, 0], {})
+    assert [type(outcome) for _, outcome in bench.outcomes()] == [int, SerializationError, int]
+
+
+def test_outcome_with_memory_of_its_own_is_sent_before_the_next_item(make_bench):
+    array = bytearray(MIN_BUFFER_BYTES)
+    n_sent = []
+
+    def call(bench, item):
+        n_sent.append(len(bench.runs))
+        return pickle.PickleBuffer(array)
+
+    make_bench(call, keeper=Journal()).loop.work(10, [1, 2, 3], {})
+    assert n_sent == [0, 1, 2]
+
+
+def test_outcomes_are_sent_when_they_are_many_bytes(make_bench):
+    n_sent = []
+
+    def call(bench, item):
+        n_sent.append(len(bench.runs))
+        return "a" * (MAX_UNSENT_BYTES // 2)
+
+    make_bench(call, keeper=Journal(most=0)).loop.work(10, [1] * 2 * MAX_KEPT_BATCH, {})
+    assert n_sent[:6] == [0, 0, 1, 1, 2, 2]
+
+
+# ---- room
+
+
+def test_worker_pauses_until_there_is_room(make_bench):
+    rooms = [True, False, False, True]  # at the start of the batch, after what was sent amid it, while it waits
+    waits = []
+    bench = make_bench(_take, has_room=lambda: rooms.pop(0) if rooms else True, sleep=waits.append)
+    bench.loop.work(10, [LONG, SHORT], {})
+    assert len(waits) == 1
+    assert bench.outcomes() == [(10, LONG), (11, SHORT)]
+
+
+def test_worker_that_waits_for_room_gives_back_what_it_is_asked_for(make_bench):
+    called = []
+
+    def call(bench, item):
+        called.append(item)
+        bench.now += LONG
+
+    def sleep(seconds):
+        bench.inbox.take_back(bench.board)
+
+    bench = make_bench(call, has_room=lambda: len(called) < 1, sleep=sleep)
+    bench.loop.work(10, [1, 2, 3], {})
+    assert called == [1]
+
+
+def test_worker_that_waits_for_room_stops_when_it_is_told_to(make_bench):
+    called = []
+    bench = make_bench(
+        lambda bench, item: called.append(item), has_room=lambda: False, sleep=lambda seconds: bench.inbox.stop()
+    )
+    bench.loop.work(10, [1, 2, 3], {})
+    assert called == []
+
+
+def test_time_that_a_worker_waits_for_room_does_not_count_as_work(make_bench):
+    rooms = [True, False, False, True]
+
+    def sleep(seconds):
+        assert bench.board[SINCE] == math.inf
+        bench.now += 1000.0
+
+    bench = make_bench(_take, is_timed=True, has_room=lambda: rooms.pop(0) if rooms else True, sleep=sleep)
+    bench.loop.work(10, [LONG, SHORT], {})
+    assert sum(busy_seconds for _, _, _, busy_seconds in bench.runs) < 1.0
 
 
 # ---- being held
