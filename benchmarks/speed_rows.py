@@ -67,6 +67,23 @@ ROWS = (
         (PUBLISHED, "mpire", "executor", "serial"),
         ((PUBLISHED, 1.6), ("mpire", 1.15), ("executor", 1.15)),
     ),
+    *(
+        Row(
+            f"Uneven work, {what}",
+            work,
+            n_items,
+            ("mtasklite, threads", "executor", "executor, threads"),
+            (("executor", 1 / 1.1), ("executor, threads", 1 / 1.1)),
+            size=size,
+            n_workers=n_workers,
+        )
+        for what, work, n_items, size, n_workers in (
+            ("8 workers: 200 tasks, each 20th 1.5 s, the others 50 ms", "uneven-20", 200, 0, 8),
+            ("8 workers: 200 tasks, each 25th 1.2 s, the others 30 ms", "uneven-25", 200, 0, 8),
+            ("8 workers: 300 tasks of lognormal lengths, median 33 ms", "uneven-lognormal", 300, 0.033, 8),
+            ("4 workers: the first task 2 s, 8,000 others 1 ms", "uneven-head", 8_001, 0, 4),
+        )
+    ),
     Row(
         "19,200 tasks of 10 ms sleep, 64 processes",
         "sleep",

@@ -8,8 +8,11 @@ It runs in the environment of the contender, so it imports nothing but that and 
 from __future__ import annotations
 
 import argparse
+import importlib
 import itertools
 import json
+import math
+import random
 import resource
 import sys
 import time
@@ -69,6 +72,17 @@ def skewed(n_items: int, _: float) -> Iterable[float]:
     return (0.020 if number % 50 == 49 else 0.0005 for number in range(n_items))
 
 
+def every(period: int, slow: float, quick: float, n_items: int, _: float) -> list[float]:
+    """Return task lengths of which every so many is a slow one, beginning with the first."""
+    return [quick if number % period else slow for number in range(n_items)]
+
+
+def lognormal(n_items: int, median: float) -> list[float]:
+    """Return task lengths that are seldom very long, three seconds at most."""
+    chance = random.Random(1)
+    return [min(3.0, chance.lognormvariate(math.log(median), 1.5)) for _ in range(n_items)]
+
+
 def arrays(n_items: int, size: float) -> Iterable[Any]:
     """Yield arrays of so many bytes, each another one: joblib would send one that it knows but once."""
     array = make_array(int(size))
@@ -83,6 +97,10 @@ WORKS: dict[str, Work] = {
     "dicts": (make_dict, lambda n_items, _: range(n_items)),
     "compute": (compute, lambda n_items, size: itertools.repeat(size, n_items)),
     "skew": (compute, skewed),
+    "uneven-20": (sleep, partial(every, 20, 1.5, 0.05)),
+    "uneven-25": (sleep, partial(every, 25, 1.2, 0.03)),
+    "uneven-lognormal": (sleep, lognormal),
+    "uneven-head": (sleep, partial(every, sys.maxsize, 2.0, 0.001)),
     "sleep": (sleep, lambda n_items, size: itertools.repeat(size, n_items)),
     "arrays-in": (measure_array, arrays),
     "arrays-out": (make_array, lambda n_items, size: itertools.repeat(int(size), n_items)),
@@ -112,6 +130,12 @@ def run_mtasklite_threads(task: Any, items: Any, n_workers: int) -> Iterator[Any
     from mtasklite import Pool
 
     return iter(Pool(task, n_workers, use_threads=True)(items))
+
+
+def run_pqdm(door: str, task: Any, items: Any, n_workers: int, **options: Any) -> Iterator[Any]:
+    """Map with our `pqdm`, without a bar."""
+    pqdm = importlib.import_module(f"mtasklite.{door}").pqdm
+    yield from pqdm(items, task, n_workers, disable=True, **options)
 
 
 def run_published(task: Any, items: Any, n_workers: int) -> Iterator[Any]:
@@ -148,6 +172,14 @@ def run_executor(task: Any, items: Any, n_workers: int, **chunks: int) -> Iterat
         yield from executor.map(task, items, **chunks)
 
 
+def run_thread_executor(task: Any, items: Any, n_workers: int) -> Iterator[Any]:
+    """Map with `ThreadPoolExecutor.map`."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(n_workers) as executor:
+        yield from executor.map(task, items)
+
+
 def run_pool(task: Any, items: Any, n_workers: int, **chunks: int) -> Iterator[Any]:
     """Map with `multiprocessing.Pool.imap`, with default settings, or a chunk size picked by hand."""
     from multiprocessing import Pool
@@ -168,10 +200,15 @@ CONTENDERS: dict[str, Callable[[Any, Any, int], Iterator[Any]]] = {
     "serial": run_serial,
     "mtasklite": run_mtasklite,
     "mtasklite, threads": run_mtasklite_threads,
+    "pqdm": partial(run_pqdm, "processes"),
+    "pqdm, threads": partial(run_pqdm, "threads"),
+    "pqdm, lazy=False": partial(run_pqdm, "processes", lazy=False),
+    "pqdm, threads, lazy=False": partial(run_pqdm, "threads", lazy=False),
     "mtasklite 0.3.5": run_published,
     "mpire": run_mpire,
     "joblib": run_joblib,
     "executor": run_executor,
+    "executor, threads": run_thread_executor,
     "executor, chunksize=1000": partial(run_executor, chunksize=1000),
     "Pool.imap": run_pool,
     "Pool.imap, chunksize=1000": partial(run_pool, chunksize=1000),
