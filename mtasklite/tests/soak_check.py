@@ -214,6 +214,8 @@ class _UseCheck:
             return outcome[3] is not None or fate.is_once
         if fate.kind in ("large", "forks"):
             return bool(outcome[3] == payload(index, fate.size))
+        if fate.kind == "shared":
+            return bool(outcome[3] == [index, index, None, None, "marked"])
         return bool(outcome[3] == (fate.size if fate.kind == "item_large" else None))
 
     def _has_fated_code(self, error: Exception, kind: str) -> bool:

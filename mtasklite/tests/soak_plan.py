@@ -21,8 +21,9 @@ DEADLY = ("exit", "system_exit", "segfault", "sigkill")
 LATE = ("late", "verge", "hold")
 """Kinds of fates. ``odd``: raises what cannot be rebuilt elsewhere. ``refusing``: returns what cannot be unpickled.
 ``verge``: takes about as long as an item may. ``hold``: is late, and lets no other thread of its process run.
-Besides: ``value``, the plain one; ``forks``: leaves a child behind, and returns much; ``item_kills``: ends who
-unpickles it."""
+Besides: ``value``, the plain one; ``uneven``: takes a lognormal time; ``shared``: its item and its result are used
+again for the next one, and the task and the consumer change what they get; ``forks``: leaves a child behind, and
+returns much; ``item_kills``: ends who unpickles it."""
 
 MAY_BE_ONCE = (*FAILING[:-1], *DEADLY, "late", "hold")
 COSTLY = ("item_kills", "hold", "late")
@@ -252,7 +253,14 @@ class _PoolDrawing:
     def _draw_use(self, may_leave: bool) -> Use:
         draw = self._draw
         most, seconds, usual = draw.choice(
-            ((1500, 0.0, "value"), (150, 0.005, "value"), (12, 0.08, "value"), (12, 0, "large"))
+            (
+                (1500, 0.0, "value"),
+                (150, 0.005, "value"),
+                (12, 0.08, "value"),
+                (12, 0, "large"),
+                (150, 0.0, "uneven"),
+                (1500, 0.0, "shared" if self._is_in_processes else "value"),
+            )
         )
         if self._max_tasks is not None:
             most = min(most, 12 * self._max_tasks)

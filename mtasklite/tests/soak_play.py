@@ -93,6 +93,8 @@ class Consumer:
         """Take outcomes until there are enough."""
         for outcome in results:
             self.record.outcomes.append(outcome)
+            if isinstance(outcome, tuple) and isinstance(outcome[3], list):
+                outcome[3].append("marked")  # which no other result may see
             if self._use.pause:
                 time.sleep(self._use.pause)
             self.taken_at = time.monotonic()

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any, Callable, NamedTuple, Optional
 
 from mtasklite import delayed_init
@@ -130,6 +131,7 @@ def extra_of(fate: Fate) -> Any:
         "item_unsendable": threading.Lock,
         "item_kills": Deadly,
         "item_large": lambda: payload(0, fate.size),
+        "shared": lambda: _refilled_item,
     }
     return kinds.get(fate.kind, lambda: None)()
 
@@ -139,6 +141,8 @@ def _meet(fate: Fate, key: tuple[int, int, int], extra: Any, folder: str, is_in_
     deeds: dict[str, Callable[[], Any]] = {
         "large": lambda: payload(key[-1], fate.size),
         "item_large": lambda: len(extra),
+        "uneven": lambda: time.sleep(min(0.3, Random(key[-1]).lognormvariate(-7, 1.5))),
+        "shared": lambda: _refill(key[-1], extra),
         "raise": lambda: _raise(Fated(*key)),
         "odd": lambda: _raise(Odd(*key)),
         "unsendable": threading.Lock,
@@ -152,6 +156,18 @@ def _meet(fate: Fate, key: tuple[int, int, int], extra: Any, folder: str, is_in_
         "forks": lambda: _leave_a_child(folder) or payload(key[-1], fate.size),
     }
     return deeds.get(fate.kind, lambda: time.sleep(fate.seconds))()
+
+
+_refilled_item: dict[str, Any] = {"part": {}}
+_refilled_result: list[Any] = []
+
+
+def _refill(index: int, item: dict[str, Any]) -> list[Any]:
+    """Change an item, and return the one list that this process has, filled with what the item was when it came."""
+    was = dict(item), dict(item["part"])
+    item["is_changed"] = item["part"]["is_changed"] = True
+    _refilled_result[:] = [index, was[0].get("index"), was[0].get("is_changed"), was[1].get("is_changed")]
+    return _refilled_result
 
 
 def _raise(error: Exception) -> None:
@@ -282,7 +298,11 @@ def _read(plan: PoolPlan, number: int, note_read: Callable[[], None]) -> Iterato
 
 
 def _item(plan: PoolPlan, number: int, index: int) -> Any:
-    extra = extra_of(plan.uses[number].fate(index))
+    fate = plan.uses[number].fate(index)
+    extra = extra_of(fate)
+    if fate.kind == "shared":
+        extra = extra if plan.uses[number].source != "list" else {"part": extra["part"]}
+        extra["index"] = index
     if plan.argument_type == "kwargs":
         return {"use": number, "index": index, "extra": extra}
     return number, index, extra
