@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import io
+import time
+import types
+from typing import ClassVar
 
 import matplotlib
 import pytest
 import tqdm
 
-from mtasklite import processes, threads
+from mtasklite import _postfix, processes, threads
 from mtasklite.tests import workers
 
 KINDS = ["tqdm.std", "tqdm.auto", "tqdm.asyncio", "tqdm.rich"]
@@ -104,3 +107,85 @@ def test_total_may_be_given_where_it_is_not_known(pqdm, total):
     results = pqdm((number for number in range(5)), workers.square, 2, file=io.StringIO(), total=total)
     assert list(results) == [0, 1, 4, 9, 16]
     assert results.tqdm_obj.total == total
+
+
+# ---- results that wait for a slow one
+
+
+class Recording(tqdm.tqdm):
+    """A bar that notes what it counts and shows behind itself."""
+
+    made: ClassVar[list] = []
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **{**kwargs, "file": io.StringIO()})
+        self.postfixes = []
+        Recording.made.append(self)
+
+    def set_postfix(self, ordered_dict=None, refresh=True, **kwargs):
+        self.postfixes.append(dict(ordered_dict or {}))
+        super().set_postfix(ordered_dict, refresh, **kwargs)
+
+
+@pytest.mark.parametrize("total", [20, None])
+def test_bar_counts_what_is_finished_when_all_results_are_kept(total):
+    """The first item ends when the bar has counted the nineteen others."""
+
+    def wait_for_bar(number):
+        end = time.monotonic() + 60
+        while number == 0 and Recording.made[-1].n < 19:
+            assert time.monotonic() < end, "the bar waits for the first item"
+            time.sleep(0.001)
+        return number
+
+    numbers = range(20) if total else (number for number in range(20))
+    results = threads.pqdm(numbers, wait_for_bar, n_jobs=2, lazy=False, tqdm_class=Recording)
+    assert results == list(range(20))
+    assert Recording.made[-1].n == 20
+    assert Recording.made[-1].total == total
+
+
+def test_bar_counts_errors_when_all_results_are_kept():
+    threads.pqdm(range(20), lambda number: 1 / (number % 5), n_jobs=2, lazy=False, tqdm_class=Recording)
+    assert Recording.made[-1].postfixes[-1] == {"errors": 4}
+
+
+def test_bar_that_is_no_more_than_an_iterator_is_iterated_over():
+    class Plain:
+        def __init__(self, iterable, total=None):
+            self._iterable = iterable
+
+        def __iter__(self):
+            return iter(self._iterable)
+
+        def close(self):
+            pass
+
+    assert threads.pqdm(range(5), abs, n_jobs=2, lazy=False, tqdm_class=Plain) == list(range(5))
+
+
+def test_bar_says_how_many_results_wait_when_a_slow_item_takes_long():
+    def wait_for_postfix(number):
+        end = time.monotonic() + 60
+        while number == 0 and not any("waiting" in shown for shown in Recording.made[-1].postfixes):
+            assert time.monotonic() < end, "the bar does not say that results wait"
+            time.sleep(0.001)
+        return number
+
+    results = threads.pqdm(range(20), wait_for_postfix, n_jobs=2, tqdm_class=Recording)
+    assert list(results) == list(range(20))
+    assert {"waiting": 19} in Recording.made[-1].postfixes
+    assert Recording.made[-1].postfixes[-1] == {}
+
+
+def test_results_that_wait_for_a_moment_are_not_mentioned(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(_postfix, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    postfix, bar = _postfix.Postfix(2, None), Recording(total=1)
+    postfix.bar = lambda: bar
+    for seconds, n_waiting, shown in ((0, 5, 0), (0.9, 6, 0), (0.2, 7, 1), (0.1, 7, 1), (0.1, 0, 2), (5, 3, 2)):
+        now[0] += seconds
+        postfix.on_waiting(n_waiting)
+        assert len(bar.postfixes) == shown
+    assert bar.postfixes == [{"waiting": 7}, {}]
+    bar.close()
