@@ -191,8 +191,9 @@ class ScriptedBackend:
 
     Attributes:
         workers: The workers, by slot.
-        calls: Name and slot of each `start`, `kill`, `retire`, `cancel`, `take_back`, `resume`; name alone of `close`,
+        calls: Name and slot of each `start`, `kill`, `retire`, `cancel`, `take_back`; name alone of `close`,
             `terminate`.
+        resumed: Slot of each `resume`.
         sent: Slot and items of each batch.
         waits: Seconds of each wait that was let happen.
         starts: How often an item may have been called with, by sequence number.
@@ -217,6 +218,7 @@ class ScriptedBackend:
         self._events: list[Event] = []
         self.workers: dict[int, ScriptedWorker] = {}
         self.calls: list[Any] = []
+        self.resumed: list[int] = []
         self.sent: list[tuple[int, list[Any]]] = []
         self.waits: list[Optional[float]] = []
         self.starts: Counter[int] = Counter()
@@ -228,7 +230,7 @@ class ScriptedBackend:
     # ---- the protocol
 
     def resume(self, slot: int) -> None:
-        self.calls.append(("resume", slot))
+        self.resumed.append(slot)
 
     def start(self, slot: int) -> bool:
         assert slot not in self.workers, "started in a slot that is taken"
