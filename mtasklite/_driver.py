@@ -98,6 +98,7 @@ class Iteration(Interruptible):
                 has_supplied = self._supply(engine, may_read=not results_first)
                 values = engine.take(portion.size)
                 if values:
+                    self._resume_workers(engine)
                     started_at = tended_at = time.monotonic()
                     self._ledger.course.enter(CONSUMER, started_at)
                     for start in range(0, len(values), PIECE):
@@ -234,8 +235,7 @@ class Iteration(Interruptible):
         events = backend.poll(seconds)
         for event in events:
             self._note(engine, event)
-        for index in engine.take_resumable():
-            backend.resume(index)
+        self._resume_workers(engine)
         if wait:
             self._ledger.course.enter(OVERHEAD, time.monotonic())
         if wait and self.on_start is not None:
@@ -257,6 +257,10 @@ class Iteration(Interruptible):
         if self._crew.vacant and not engine.is_over:
             for event in self._crew.replace():
                 self._note(engine, event)
+
+    def _resume_workers(self, engine: Engine) -> None:
+        for index in engine.take_resumable():
+            self._backend.resume(index)
 
     def _tell_who_is_up(self, on_start: Callable[[int], None]) -> None:
         slots = self._crew.slots

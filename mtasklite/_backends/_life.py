@@ -47,6 +47,7 @@ class Life:
         self._task_timeout: Optional[float] = None
         self._flush_seconds = FLUSH_SECONDS
         self._bytes_sent = 0
+        self._last_bytes = 0  # of the last message
         self._max_bytes_ahead = 0  # of what was sent and the parent has no room for
 
     def _receive_worker(self) -> tuple[Any, ArgumentPassing]:
@@ -121,12 +122,14 @@ class Life:
         raise NotImplementedError
 
     def _has_room(self) -> bool:
-        return self._bytes_sent - self._bytes_taken() < self._max_bytes_ahead
+        # The last message does not count, so that the next item is begun however large the results are.
+        return self._bytes_sent - self._last_bytes - self._bytes_taken() < self._max_bytes_ahead
 
     def _send_finished(self, finished: Finished) -> None:
         head = (finished.first, finished.busy_seconds, finished.ended_at, finished.turn, finished.failures)
         message = self._codec.pack_frozen(tags.RUN, head, finished.values)
-        self._bytes_sent += len(message)
+        self._last_bytes = len(message)
+        self._bytes_sent += self._last_bytes
         self._send(message)
 
     @contextmanager

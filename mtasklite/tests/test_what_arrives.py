@@ -343,6 +343,20 @@ def test_memory_is_bounded_when_results_become_large(process_kwargs, tmp_path):
         results.close()
 
 
+def test_next_result_is_made_while_the_consumer_is_at_the_last_however_large(process_kwargs, tmp_path):
+    made = tmp_path / "made"
+    made.touch()
+    with Pool(partial(become_large, 0, made, n_bytes=40 << 20), **process_kwargs) as pool:
+        results = pool(range(20))
+        for n_taken in range(1, 5):
+            next(results)
+            end = time.monotonic() + 60
+            while made.stat().st_size <= n_taken:
+                assert time.monotonic() < end, "no worker has begun the next result"
+                time.sleep(0.001)
+        results.close()
+
+
 def test_workers_that_paused_go_on_in_the_next_iteration(process_kwargs):
     with Pool(partial(become_large, 0, Path(os.devnull)), **process_kwargs) as pool:
         for _ in range(3):
@@ -353,9 +367,9 @@ def test_workers_that_paused_go_on_in_the_next_iteration(process_kwargs):
         assert len(list(pool(range(100)))) == 100
 
 
-def become_large(n_small, path, number):
+def become_large(n_small, path, number, n_bytes=1 << 20):
     if number < n_small:
         return number
     with path.open("ab", buffering=0) as made:
         made.write(b"1")
-    return bytes(1 << 20)
+    return bytes(n_bytes)
