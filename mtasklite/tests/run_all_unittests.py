@@ -20,6 +20,9 @@ BACKEND_VARIABLE = "MTASKLITE_TEST_BACKEND"
 
 CLUSTERS = ("ray", "dask")
 
+ON_CLUSTERS = ("test_contract.py", "test_what_arrives.py")
+"""Tests that run wherever workers are."""
+
 MOST_CLUSTERS = 2
 """Processes that run tests on clusters at once, each on one of its own."""
 
@@ -57,7 +60,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     settings = ["-c", str(tests / "pytest.ini")]
     if args.backend is not None:
         os.environ[BACKEND_VARIABLE] = args.backend
-        chosen = [tests / "test_contract.py", *sorted((tests / "clusters").glob(f"test_{args.backend}*.py"))]
+        chosen = [
+            *(tests / name for name in ON_CLUSTERS),
+            *sorted((tests / "clusters").glob(f"test_{args.backend}*.py")),
+        ]
         settings += [*map(str, chosen), "-n", str(min(args.jobs, MOST_CLUSTERS))]
         return int(pytest.main([*settings, *pytest_args]))
     settings += [str(tests), "--ignore", str(tests / "clusters")]
