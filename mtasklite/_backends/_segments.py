@@ -96,11 +96,25 @@ class Lent:
     def view(self) -> memoryview:
         return memoryview(mmap.mmap(self._descriptor, self._n_bytes, flags=_PRIVATE))
 
-    def __del__(self) -> None:
-        os.close(self._descriptor)
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    __del__ = close
 
 
 _lent: WeakSet[Lent] = WeakSet()
+
+
+def _close_lent() -> None:
+    for lent in list(_lent):
+        lent.close()
+
+
+if hasattr(os, "register_at_fork"):  # or a worker that is forked meanwhile would keep the memory for its whole life
+    os.register_at_fork(after_in_child=_close_lent)
 
 
 def keep(descriptor: int, n_bytes: int) -> Optional[Lent]:

@@ -7,6 +7,7 @@ import gc
 import mmap
 import os
 import pickle
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 
 from mtasklite import Pool, SerializationError, WorkerDiedError
 from mtasklite._backends import _channel, _segments, _sockets, processes
-from mtasklite._backends._segments import MAX_BORROWED, MIN_BYTES, borrow, lend
+from mtasklite._backends._segments import MAX_BORROWED, MIN_BYTES, borrow, keep, lend
 from mtasklite._backends._sockets import make_socket_channel
 from mtasklite._backends._waiting import PlainWaiter
 from mtasklite._wire import ALIGNMENT, MIN_BUFFER_BYTES, Codec, Parts, unpack
@@ -407,3 +408,27 @@ def test_buffers_of_other_types_travel(process_kwargs):
     items = [bytes(LARGE), bytearray(LARGE), pickle.PickleBuffer(bytes(LARGE))]
     results = list(Pool(bytes, **process_kwargs)(items))
     assert results == [bytes(LARGE)] * 3
+
+
+@segments_only
+def test_forked_child_keeps_no_message_that_its_parent_keeps():
+    descriptor = lend([b"x" * MIN_BYTES])
+    lent = keep(descriptor, MIN_BYTES)
+    os.close(descriptor)
+    number = lent._descriptor
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork amid threads
+        child = os.fork()
+    if child == 0:
+        is_open = os.path.exists(f"/proc/self/fd/{number}")
+        os._exit(int(is_open))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert bytes(lent.view()) == b"x" * MIN_BYTES
+
+
+@segments_only
+def test_no_more_messages_are_kept_than_may_be():
+    descriptor = lend([b"x" * MIN_BYTES])
+    kept = [keep(descriptor, MIN_BYTES) for _ in range(MAX_BORROWED + 2)]
+    assert [one is None for one in kept] == [False] * MAX_BORROWED + [True] * 2
+    os.close(descriptor)
