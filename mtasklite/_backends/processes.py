@@ -109,7 +109,8 @@ class ProcessBackend:
         start_helpers(self._context, method)
         self._waiter = make_waiter(multiprocess.connection.wait)
         n_rows = ROWS_PER_SLOT * len(workers)
-        arena = None if self._is_forking else multiprocess.heap.Arena(size_of(n_rows))
+        with interrupts_put_off():  # an arena has a name for a moment
+            arena = None if self._is_forking else multiprocess.heap.Arena(size_of(n_rows))
         self._board = Board(n_rows, arena)
         self._free_rows = list(range(n_rows))
         # Its end says that this process is gone: to the kernel, which kills the workers, whatever they are at.
